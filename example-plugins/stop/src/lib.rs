@@ -1,0 +1,1 @@
+//! Answers every request itself.

@@ -1,0 +1,1 @@
+//! Write API gateway plugins as native libraries with a stable ABI.

@@ -1,0 +1,1 @@
+//! Reads and writes FlatBuffers tables, bounds-checked.

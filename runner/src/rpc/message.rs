@@ -1,0 +1,1 @@
+//! Frame ↔ typed message.
