@@ -1,1 +1,3 @@
-//! request
+//! What happens to one request: which plugins run, in what order, and what they decided.
+
+pub mod service;

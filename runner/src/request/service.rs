@@ -1,0 +1,155 @@
+//! The border between the socket side (`rpc`) and the request side (`request`).
+//!
+//! `rpc` knows threads, deadlines and sockets and nothing of plugins; `request` knows plugins and nothing of
+//! sockets. They meet in the four traits here, so each can be tested with a small double of the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, watch};
+
+/// The two messages that start a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// HTTP_REQ_CALL: from ext-plugin-pre-req and ext-plugin-post-req.
+    Request,
+    /// HTTP_RESP_CALL: from ext-plugin-post-resp.
+    Response,
+}
+
+/// The codes of an ERROR frame (protocol: `A6.Err.Code`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// The frame could not be read.
+    BadRequest,
+    /// A plugin could not run: the gateway answers 503.
+    ServiceUnavailable,
+    /// The gateway drops all its tokens, prepares again and repeats the call, three times at most.
+    ConfTokenNotFound,
+}
+
+/// Everything a connection asks of the rest of the runner. One value serves all connections and threads.
+pub trait Service: Send + Sync + 'static {
+    /// A call between its frame and its reply.
+    type Call: Call;
+
+    /// Answers PREPARE_CONF: appends exactly one reply frame (PREPARE_CONF or ERROR) to `out`.
+    ///
+    /// Runs on the event loop and takes well under a millisecond: no author code runs in it.
+    fn prepare_conf(&self, payload: &[u8], out: &mut Vec<u8>);
+
+    /// Takes the payload of a call. Runs on the event loop.
+    ///
+    /// # Errors
+    /// [`Refused`] when no plugin needs to run to know the answer: payload unreadable, token unknown. Already logged.
+    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<Self::Call, Refused>;
+}
+
+/// A call that is answered by an ERROR frame at once.
+#[derive(Debug)]
+pub struct Refused {
+    /// What to answer.
+    pub code: ErrorCode,
+    /// The buffer given to `admit`, to be used again.
+    pub payload: Vec<u8>,
+}
+
+/// One call. It owns its frame and the generations it started with, and may move between threads until it runs.
+pub trait Call: Send + 'static {
+    /// What outlives the call on its own thread: asked when it is slow or past its deadline.
+    type Watched: Watched;
+
+    /// `Some` while a conf of the chain is still being configured: wait until the value is `true`, then ask again.
+    fn pending(&mut self) -> Option<watch::Receiver<bool>>;
+
+    /// Appends the EXTRA_INFO frames of all declared needs to `out`; returns how many answers will come, in order.
+    fn questions(&mut self, out: &mut Vec<u8>) -> usize;
+
+    /// Takes the payload of the next EXTRA_INFO answer to [`Call::questions`].
+    ///
+    /// # Errors
+    /// When the payload cannot be read: the call is then answered with an ERROR of that code.
+    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode>;
+
+    /// Where the plugin code of this call may run. Asked once, after the last answer.
+    fn placement(&self) -> Placement;
+
+    /// A handle for the watchdog and the deadline.
+    fn watched(&self) -> Self::Watched;
+
+    /// Runs the chain and appends exactly one reply frame to `out`. Never unwinds. `blame` belongs to this thread.
+    fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>);
+
+    /// Ends the call, after its reply was written or dropped (`answered` false); gives the payload buffer back.
+    fn finish(self, answered: bool) -> Vec<u8>;
+}
+
+/// Where plugin code may run.
+#[derive(Debug)]
+pub enum Placement {
+    /// On the event loop.
+    Inline,
+    /// On a blocking thread, with a permit of each of these, taken in this order.
+    Threads(Vec<Arc<Semaphore>>),
+}
+
+/// What remains reachable of a call while its own thread is busy or stuck in it.
+pub trait Watched: Clone + Send + Sync + 'static {
+    /// The call has held up an event loop for `elapsed`: once per call, when its loop has been replaced.
+    fn slow(&self, blame: &Blame, elapsed: Duration);
+
+    /// The deadline has passed and the gateway was answered with ERROR. `blame` is `None` when no plugin code ran yet.
+    fn expired(&self, blame: Option<&Blame>, elapsed: Duration);
+}
+
+/// Asks the gateway in the middle of a call (EXTRA_INFO). Blocks the thread, at most until the call's deadline.
+pub trait Ask {
+    /// Writes one EXTRA_INFO frame (`question`, header included) and returns the payload of the answer.
+    ///
+    /// # Errors
+    /// The gateway left, broke the protocol, or the deadline passed: the call cannot be answered any more.
+    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, AskError>;
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The gateway closed the connection in the middle of the call.
+    #[error("the gateway closed the connection before it answered")]
+    Closed,
+    /// The gateway sent something else than an EXTRA_INFO frame.
+    #[error("the gateway sent something else than an answer to EXTRA_INFO")]
+    Protocol,
+    /// The call's deadline passed.
+    #[error("the call's deadline passed before the gateway answered")]
+    Deadline,
+}
+
+/// Which plugin code runs on a thread right now: written by the call, read by the watchdog.
+#[derive(Debug, Default)]
+pub struct Blame(AtomicU64);
+
+impl Blame {
+    /// No plugin code runs.
+    pub const NOBODY: u64 = 0;
+
+    /// Notes that the generation of this number (never 0) runs in the phase of this number.
+    pub fn enter(&self, generation: u64, phase: u8) {
+        self.0
+            .store(generation << 8 | u64::from(phase), Ordering::Relaxed);
+    }
+
+    /// Notes that no plugin code runs.
+    pub fn leave(&self) {
+        self.0.store(Self::NOBODY, Ordering::Relaxed);
+    }
+
+    /// The generation and phase that run now.
+    pub fn now(&self) -> Option<(u64, u8)> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::NOBODY => None,
+            both => Some((both >> 8, both as u8)),
+        }
+    }
+}
