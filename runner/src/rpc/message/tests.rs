@@ -1,0 +1,1 @@
+//! The messages against the captures and against the generated code.
