@@ -81,3 +81,69 @@ pub fn encode(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn framed(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, kind, |out| out.extend_from_slice(payload)).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_frame_cut_at_any_byte_needs_more() {
+        let whole = framed(kind::HTTP_REQ_CALL, b"some payload");
+        for cut in 0..whole.len() {
+            assert_eq!(decode(&whole[..cut]), None, "{cut} bytes");
+        }
+        assert!(decode(&whole).is_some());
+    }
+
+    #[test]
+    fn of_two_glued_frames_the_first_ends_where_the_second_starts() {
+        let mut both = framed(kind::EXTRA_INFO, b"one");
+        both.extend(framed(kind::ERROR, b""));
+        let (first, used) = decode(&both).unwrap();
+        assert_eq!((first.kind, first.payload), (kind::EXTRA_INFO, &b"one"[..]));
+        let (second, rest) = decode(&both[used..]).unwrap();
+        assert_eq!((second.kind, second.payload), (kind::ERROR, &b""[..]));
+        assert_eq!(used + rest, both.len());
+    }
+
+    #[test]
+    fn payloads_up_to_24_bits_of_length_come_back_as_they_went_in() {
+        for len in [0, 1, 255, 256, 65_536, MAX_PAYLOAD - 1, MAX_PAYLOAD] {
+            let payload = vec![7; len];
+            let whole = framed(9, &payload);
+            assert_eq!(header(&whole), Some((9, len)));
+            let (frame, used) = decode(&whole).unwrap();
+            assert!(frame.payload == payload, "{len} bytes");
+            assert_eq!((frame.kind, used), (9, whole.len()));
+        }
+    }
+
+    #[test]
+    fn one_byte_too_many_is_refused_and_leaves_the_buffer_as_it_was() {
+        let mut out = b"before".to_vec();
+        let len = MAX_PAYLOAD + 1;
+        let refused = encode(&mut out, 2, |out| out.resize(out.len() + len, 0));
+        assert_eq!(refused, Err(TooLong { len }));
+        assert_eq!(out, b"before");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_need_more(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            match decode(&bytes) {
+                Some((frame, used)) => {
+                    prop_assert_eq!(&framed(frame.kind, frame.payload), &bytes[..used]);
+                }
+                None => prop_assert!(header(&bytes).is_none_or(|(_, len)| HEADER + len > bytes.len())),
+            }
+        }
+    }
+}
