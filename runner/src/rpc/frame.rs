@@ -1,7 +1,7 @@
 //! Bytes ↔ frame: one byte of kind, three bytes of payload length (big-endian), the payload.
 //!
 //! Pure functions over a buffer. This file never touches a socket and never looks into a payload.
-//! Source: gateway-facts.md, "Wire"; the bytes in `tests/fixtures/captures`.
+//! Source: ext-plugin-proto 0.6.1, and what Apache APISIX 3.18.0 sends (`tests/fixtures/captures`).
 
 /// Bytes in front of every payload.
 pub const HEADER: usize = 4;

@@ -3,7 +3,8 @@
 //!
 //! A `parse` looks at every offset and length of its message, so that all reads after it succeed. Text is bytes: no
 //! UTF-8, no NUL terminator is asked for. Nothing here decides anything; see `request`.
-//! Source: gateway-facts.md, "Wire", and `schema/ext-plugin.fbs`. The generated code is the oracle in the tests.
+//! Source: `schema/ext-plugin.fbs`, and what Apache APISIX 3.18.0 sends (`tests/fixtures/captures`). The generated
+//! code is the oracle in the tests.
 
 mod call;
 mod entries;

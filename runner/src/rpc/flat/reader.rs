@@ -31,7 +31,7 @@ impl<'f> Table<'f> {
     pub(crate) fn field(&self, slot: usize) -> Option<usize> {
         match slot_offset(self.slots, slot) {
             0 => None,
-            offset => Some(self.at + offset),
+            offset => Some(self.at + usize::from(offset)),
         }
     }
 
@@ -76,13 +76,13 @@ impl<'f> Table<'f> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     vtable: usize,
-    fields: (usize, usize),
+    fields: (u16, u16),
 }
 
 impl Layout {
-    /// No table seen yet.
+    /// No table seen yet: no offset leads to a vtable at half of the address space, not even one before the buffer.
     pub(crate) const UNKNOWN: Self = Self {
-        vtable: usize::MAX,
+        vtable: usize::MAX / 2,
         fields: (0, 0),
     };
 
@@ -101,7 +101,7 @@ impl Layout {
                 fields: (slot_offset(slots, 0), slot_offset(slots, 1)),
             };
         }
-        let present = |offset: usize| (offset != 0).then_some(at + offset);
+        let present = |offset: u16| (offset != 0).then_some(at + usize::from(offset));
         Ok((present(self.fields.0), present(self.fields.1)))
     }
 }
@@ -109,41 +109,29 @@ impl Layout {
 /// Follows the offset at `at`.
 #[inline]
 pub(crate) fn follow(buf: &[u8], at: usize) -> Result<usize, Flaw> {
-    match chunk(buf, at) {
-        Some(offset) => Ok(at + u32::from_le_bytes(offset) as usize),
-        None => Err(Flaw::Outside),
-    }
+    Ok(at + word(buf, at)?)
 }
 
 /// The string or byte vector whose length stands at `at`.
 #[inline]
 pub(crate) fn bytes_at(buf: &[u8], at: usize) -> Result<&[u8], Flaw> {
-    let Some((&len, rest)) = buf.get(at..).and_then(<[u8]>::split_first_chunk) else {
-        return Err(Flaw::Outside);
-    };
-    rest.get(..u32::from_le_bytes(len) as usize)
-        .ok_or(Flaw::Length)
+    let len = word(buf, at)?;
+    buf.get(at + 4..at + 4 + len).ok_or(Flaw::Length)
 }
 
 /// The vector of offsets whose length stands at `at`: the position of its first element, and all elements.
 #[inline]
 pub(crate) fn vector_at(buf: &[u8], at: usize) -> Result<(usize, &[[u8; 4]]), Flaw> {
-    let Some((&len, rest)) = buf.get(at..).and_then(<[u8]>::split_first_chunk) else {
-        return Err(Flaw::Outside);
-    };
-    let elements = rest.get(..u32::from_le_bytes(len) as usize * 4);
-    elements
-        .map(|bytes| (at + 4, bytes.as_chunks().0))
-        .ok_or(Flaw::Length)
+    let len = word(buf, at)?;
+    let elements = buf.get(at + 4..at + 4 + len * 4).ok_or(Flaw::Length)?;
+    Ok((at + 4, elements.as_chunks().0))
 }
 
 /// The position of the vtable of the table at `at`. Not checked: one before the buffer comes out as a huge number.
 #[inline]
 fn vtable(buf: &[u8], at: usize) -> Result<usize, Flaw> {
-    match chunk(buf, at) {
-        Some(back) => Ok(at.wrapping_sub(i32::from_le_bytes(back) as isize as usize)),
-        None => Err(Flaw::Outside),
-    }
+    let back = chunk(buf, at).ok_or(Flaw::Outside)?;
+    Ok(at.wrapping_sub(i32::from_le_bytes(back) as isize as usize))
 }
 
 /// The field offsets in the vtable at a position, without the two lengths in front of them.
@@ -157,14 +145,20 @@ fn slots(buf: &[u8], vtable: usize) -> Result<&[u8], Flaw> {
 
 /// The offset in one slot; 0, which means absent, also for a slot that an older writer did not know.
 #[inline]
-fn slot_offset(slots: &[u8], slot: usize) -> usize {
-    slots
-        .get(slot * 2..slot * 2 + 2)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |offset| usize::from(u16::from_le_bytes(*offset)))
+fn slot_offset(slots: &[u8], slot: usize) -> u16 {
+    chunk(slots, slot * 2).map_or(0, u16::from_le_bytes)
 }
 
 #[inline]
+fn word(buf: &[u8], at: usize) -> Result<usize, Flaw> {
+    match chunk(buf, at) {
+        Some(word) => Ok(u32::from_le_bytes(word) as usize),
+        None => Err(Flaw::Outside),
+    }
+}
+
+/// `at` is a sum of few 32-bit numbers: where the compiler sees that, the range is one comparison with the length.
+#[inline]
 fn chunk<const N: usize>(buf: &[u8], at: usize) -> Option<[u8; N]> {
-    buf.get(at..)?.first_chunk().copied()
+    buf.get(at..at + N)?.first_chunk().copied()
 }

@@ -26,6 +26,7 @@ impl Cell {
 #[derive(Debug)]
 pub(crate) struct Writer<'o> {
     out: &'o mut Vec<u8>,
+    base: usize,
 }
 
 impl<'o> Writer<'o> {
@@ -33,7 +34,7 @@ impl<'o> Writer<'o> {
     #[inline]
     pub(crate) fn root<const N: usize>(out: &'o mut Vec<u8>, cells: [Cell; N]) -> (Self, usize) {
         let base = out.len();
-        let mut writer = Self { out };
+        let mut writer = Self { out, base };
         writer.out.extend_from_slice(&[0; 4]);
         let first = writer.table(base, cells);
         (writer, first)
@@ -42,34 +43,40 @@ impl<'o> Writer<'o> {
     /// Appends a table that the field at `from` points to; returns the position of its first field.
     #[inline]
     pub(crate) fn table<const N: usize>(&mut self, from: usize, cells: [Cell; N]) -> usize {
+        const { assert!(N <= MOST_FIELDS) };
         // The vtable stands right before its table; the padding goes before both.
-        let vtable = (2 + N) * 2;
-        self.zeros(vtable % 4);
-        self.short(vtable);
-        self.short(4 + N * 4);
-        for (i, cell) in cells.iter().enumerate() {
-            let there = !matches!(cell, Cell::Absent);
-            self.short(if there { 4 + i * 4 } else { 0 });
+        let len = 4 + N * 2;
+        let vtable = len % 4;
+        let table = vtable + len;
+        let mut image = [0; 6 + MOST_FIELDS * 2 + 4 + MOST_FIELDS * 4];
+        put(&mut image, vtable, (len as u16).to_le_bytes());
+        put(&mut image, vtable + 2, (4 + N as u16 * 4).to_le_bytes());
+        put(&mut image, table, (len as u32).to_le_bytes());
+        for (i, cell) in cells.into_iter().enumerate() {
+            let field = 4 + i * 4;
+            if !matches!(cell, Cell::Absent) {
+                put(&mut image, vtable + 4 + i * 2, (field as u16).to_le_bytes());
+            }
+            if let Cell::Value(value) = cell {
+                put(&mut image, table + field, value.to_le_bytes());
+            }
         }
-        self.place(from);
-        self.word(vtable);
-        let first = self.out.len();
-        for cell in cells {
-            let value = if let Cell::Value(value) = cell {
-                value
-            } else {
-                0
-            };
-            self.out.extend_from_slice(&value.to_le_bytes());
-        }
-        first
+        let start = self.out.len();
+        self.out.extend_from_slice(&image[..table + 4 + N * 4]);
+        self.point(from, start + table);
+        start + table + 4
     }
 
     /// Lets the offset field at `from` point to what is appended next.
     #[inline]
     pub(crate) fn place(&mut self, from: usize) {
+        self.point(from, self.out.len());
+    }
+
+    #[inline]
+    fn point(&mut self, from: usize, to: usize) {
         // A payload too long for an offset is too long for a frame: the caller drops it.
-        let offset = (self.out.len() - from) as u32;
+        let offset = (to - from) as u32;
         if let Some(field) = self.out.get_mut(from..from + 4) {
             field.copy_from_slice(&offset.to_le_bytes());
         }
@@ -131,10 +138,19 @@ impl<'o> Writer<'o> {
         };
         self.place(slot);
         // The first string follows the table's three words, the second follows the first: both distances are known.
-        self.word(self.out.len() - vtable);
-        self.word(8);
-        self.word(8 + padded(first.len() + 1));
-        self.text(first);
+        let words = [
+            self.out.len() - vtable,
+            8,
+            8 + padded(first.len() + 1),
+            first.len(),
+        ];
+        let mut image = [0; 16];
+        for (i, word) in words.into_iter().enumerate() {
+            put(&mut image, i * 4, (word as u32).to_le_bytes());
+        }
+        self.out.extend_from_slice(&image);
+        self.out.extend_from_slice(first);
+        self.terminate();
         if let Some(second) = second {
             self.text(second);
         }
@@ -143,9 +159,11 @@ impl<'o> Writer<'o> {
     #[inline]
     fn vtable(&mut self, shorts: [u16; 4]) -> usize {
         let at = self.out.len();
-        for short in shorts {
-            self.out.extend_from_slice(&short.to_le_bytes());
+        let mut image = [0; 8];
+        for (i, short) in shorts.into_iter().enumerate() {
+            put(&mut image, i * 2, short.to_le_bytes());
         }
+        self.out.extend_from_slice(&image);
         at
     }
 
@@ -153,12 +171,16 @@ impl<'o> Writer<'o> {
     fn text(&mut self, text: &[u8]) {
         self.word(text.len());
         self.out.extend_from_slice(text);
-        self.zeros(padded(text.len() + 1) - text.len());
+        self.terminate();
     }
 
+    /// Appends a NUL and more zeros up to a multiple of four.
     #[inline]
-    fn short(&mut self, value: usize) {
-        self.out.extend_from_slice(&(value as u16).to_le_bytes());
+    fn terminate(&mut self) {
+        let end = self.base + padded(self.out.len() - self.base + 1);
+        // Four and then fewer: two stores of a known size are cheaper than a loop.
+        self.out.extend_from_slice(&[0; 4]);
+        self.out.truncate(end);
     }
 
     #[inline]
@@ -170,6 +192,15 @@ impl<'o> Writer<'o> {
     fn zeros(&mut self, count: usize) {
         self.out.resize(self.out.len() + count, 0);
     }
+}
+
+/// Fields of the largest table (`Rewrite`).
+const MOST_FIELDS: usize = 5;
+
+/// Sets a few bytes of a table that is put together before it is appended.
+#[inline]
+fn put<const N: usize>(image: &mut [u8], at: usize, bytes: [u8; N]) {
+    image[at..at + N].copy_from_slice(&bytes);
 }
 
 #[inline]

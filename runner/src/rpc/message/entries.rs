@@ -33,8 +33,8 @@ impl fmt::Debug for Entry<'_> {
 #[derive(Clone, Copy, Default)]
 pub struct Entries<'f> {
     buf: &'f [u8],
-    /// Position of the first element.
-    at: usize,
+    /// Position of the first element. Of 32 bits, so that the compiler sees that sums with it do not overflow.
+    at: u32,
     elements: &'f [[u8; 4]],
 }
 
@@ -52,6 +52,7 @@ impl<'f> Entries<'f> {
         };
         let found = follow(buf, at).and_then(|at| vector_at(buf, at));
         let (at, elements) = found.map_err(of(field))?;
+        let at = u32::try_from(at).map_err(|_| of(field)(Flaw::Outside))?;
         let entries = Self { buf, at, elements };
         match entries.first_flaw() {
             None => Ok(entries),
@@ -76,7 +77,8 @@ impl<'f> Entries<'f> {
     pub fn get(&self, index: usize) -> Option<Entry<'f>> {
         let element = self.elements.get(index)?;
         let mut layout = Layout::UNKNOWN;
-        let entry = read(self.buf, self.at + index * 4, *element, &mut layout);
+        let at = self.at as usize + index * 4;
+        let entry = read(self.buf, at, *element, &mut layout);
         // Checked when the message was parsed: an entry is never really missing.
         Some(entry.unwrap_or_default())
     }
@@ -95,10 +97,12 @@ impl<'f> Entries<'f> {
     #[inline]
     fn first_flaw(&self) -> Option<(usize, Flaw)> {
         let mut layout = Layout::UNKNOWN;
+        let mut at = self.at;
         for (index, element) in self.elements.iter().enumerate() {
-            if let Err(flaw) = read(self.buf, self.at + index * 4, *element, &mut layout) {
+            if let Err(flaw) = read(self.buf, at as usize, *element, &mut layout) {
                 return Some((index, flaw));
             }
+            at = at.wrapping_add(4);
         }
         None
     }
@@ -143,7 +147,7 @@ impl<'f> IntoIterator for &Entries<'f> {
 #[derive(Debug, Clone)]
 pub struct Iter<'f> {
     buf: &'f [u8],
-    at: usize,
+    at: u32,
     elements: std::slice::Iter<'f, [u8; 4]>,
     layout: Layout,
 }
@@ -154,8 +158,8 @@ impl<'f> Iterator for Iter<'f> {
     #[inline]
     fn next(&mut self) -> Option<Entry<'f>> {
         let element = self.elements.next()?;
-        let at = self.at;
-        self.at += 4;
+        let at = self.at as usize;
+        self.at = self.at.wrapping_add(4);
         // As in `get`.
         Some(read(self.buf, at, *element, &mut self.layout).unwrap_or_default())
     }

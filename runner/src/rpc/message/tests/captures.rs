@@ -1,7 +1,7 @@
 //! Every frame that a real gateway sent reads as its recording says, and as the generated code reads it.
 //!
-//! `decoded` in the recordings was made by a third reader: see the captures' own description in
-//! gateway-facts.md. It knows what the generated code cannot read: text that is not UTF-8.
+//! `decoded` in the recordings was made by a third reader (see the README beside them). It knows what the generated
+//! code cannot read: text that is not UTF-8.
 
 use std::fs;
 use std::net::IpAddr;

@@ -57,6 +57,7 @@ fn a_message_that_cannot_be_read_names_the_part_that_is_wrong() {
         (with(&good, 36, u32::MAX), field(Flaw::Length)),
         (with(&good, 40, 1 << 20), entry(Flaw::Outside)),
         (with(&good, 52, 1 << 20), entry(Flaw::Vtable)),
+        (with(&good, 52, 53), entry(Flaw::Vtable)),
         (with(&good, 56, 1 << 20), entry(Flaw::Outside)),
         (with(&good, 64, 1 << 20), entry(Flaw::Length)),
     ] {
