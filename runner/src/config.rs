@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Fault, Faults, Position};
-pub use load::{Sources, load};
+pub use load::{Environment, Sources, load};
 
 /// The socket's path if neither the environment nor the file names one (the Python runner's too).
 pub const DEFAULT_SOCKET: &str = "/tmp/runner.sock";

@@ -18,6 +18,9 @@ const EXPIRE: &str = "APISIX_CONF_EXPIRE_TIME";
 /// `sockaddr_un` has room for 108 bytes, the last of which is 0.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Looks up an environment variable.
+pub type Environment = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// Where a configuration comes from.
 pub struct Sources {
     /// `--config`; `None` looks beside the executable and in `system`.
@@ -34,8 +37,7 @@ pub struct Sources {
     pub system: PathBuf,
     /// Whether we run as root.
     pub root: bool,
-    /// Looks up an environment variable.
-    pub env: Box<dyn Fn(&str) -> Option<OsString>>,
+    pub env: Environment,
 }
 
 impl Sources {
