@@ -15,7 +15,7 @@ use tracing::span;
 use crate::abi::values::Bytes;
 use crate::abi::{HostRef, LogRecord};
 
-static HOST: OnceLock<HostRef> = OnceLock::new();
+static HOST: OnceLock<(HostRef, u64)> = OnceLock::new();
 static LEVEL: AtomicU32 = AtomicU32::new(INFO);
 
 const ERROR: u32 = 1;
@@ -23,8 +23,8 @@ const INFO: u32 = 3;
 const TRACE: u32 = 5;
 
 /// Takes over this copy's global subscriber, logger and panic hook. Later calls change the level only.
-pub(crate) fn install(host: HostRef, level: u32) {
-    if HOST.set(host).is_ok() {
+pub(crate) fn install(host: HostRef, generation: u64, level: u32) {
+    if HOST.set((host, generation)).is_ok() {
         // An author who installed something of their own before keeps it.
         let _ = tracing::subscriber::set_global_default(Forward);
         let _ = log::set_logger(&Forward);
@@ -62,8 +62,9 @@ struct Event<'a> {
 }
 
 fn send(event: &Event<'_>) {
-    if let Some(host) = HOST.get() {
+    if let Some((host, generation)) = HOST.get() {
         host.log()(&LogRecord {
+            generation: *generation,
             level: event.level,
             line: event.line,
             target: Bytes::new(event.target.as_bytes()),

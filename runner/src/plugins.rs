@@ -1,1 +1,13 @@
-//! plugins
+//! Whose code runs: load, check, configure, call and replace plugin code.
+//!
+//! `metadata` and `compat` decide, `library` opens, `instance` calls, `generation` is one loaded build,
+//! `registry` says which one serves, `pace` where it may run.
+
+pub mod compat;
+pub mod generation;
+pub mod instance;
+pub mod library;
+pub mod metadata;
+pub mod pace;
+pub mod registry;
+pub mod retire;

@@ -43,12 +43,6 @@ pub struct Caller<'call> {
     lifetime: PhantomData<fn(&'call ()) -> &'call ()>,
 }
 
-impl std::fmt::Debug for HostRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Host")
-    }
-}
-
 impl<'call> Caller<'call> {
     /// Wraps what the host gave to the phase.
     ///

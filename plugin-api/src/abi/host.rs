@@ -40,10 +40,18 @@ pub struct Host {
     pub next_minor: extern "C" fn() -> u32,
 }
 
+impl std::fmt::Debug for HostRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Host")
+    }
+}
+
 /// One event on its way to the runner's log.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy)]
 pub struct LogRecord {
+    /// Number of the generation, as `init` was told: the host's functions are shared by all plugins.
+    pub generation: u64,
     /// 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     pub level: u32,
     /// Line in `file`; 0 when unknown.

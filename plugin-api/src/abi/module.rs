@@ -54,6 +54,12 @@ impl RootModule for ModuleRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
+impl std::fmt::Debug for ModuleRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Module")
+    }
+}
+
 /// What an entry point that makes something came to.
 #[repr(C)]
 #[derive(StableAbi, Debug)]

@@ -118,7 +118,7 @@ extern "C" fn init<P: Plugin>(host: HostRef, context: Bytes) -> Outcome {
     let context = unsafe { slice(context) };
     outcome(guard(|| {
         let context = InitContext::read(context)?;
-        events::install(host, context.level);
+        events::install(host, context.generation(), context.level);
         P::init_worker(&context).map(boxed)
     }))
 }

@@ -1,0 +1,147 @@
+//! Calls into one plugin: the runner's side of the entry points. The plugin's side catches panics.
+
+use std::sync::Arc;
+
+use plugin_api::abi::numbers::{self, decision};
+use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef, ModuleRef, Outcome};
+use serde_json::{Value, json};
+
+use super::generation::Generation;
+use super::retire;
+
+/// What the author's `init_worker` made.
+#[derive(Debug)]
+pub struct Instance {
+    module: ModuleRef,
+    host: HostRef,
+    handle: Handle,
+}
+
+/// What `init_worker` is told.
+#[derive(Debug)]
+pub struct Init<'a> {
+    /// Number of the generation.
+    pub generation: u64,
+    /// Events above this level are not sent (1 error … 5 trace).
+    pub level: u32,
+    /// `plugins.settings.NAME`.
+    pub settings: &'a Value,
+}
+
+impl Instance {
+    /// Runs `init_worker`. It may take as long as the author likes.
+    ///
+    /// # Errors
+    /// The author's reason.
+    pub fn init(module: ModuleRef, host: HostRef, init: &Init<'_>) -> Result<Self, String> {
+        let context = json!({
+            "purpose": "serve",
+            "generation": init.generation,
+            "level": init.level,
+            "settings": init.settings,
+        });
+        let context = context.to_string();
+        let handle = made(module.init()(host, Bytes::new(context.as_bytes())))?;
+        Ok(Self {
+            module,
+            host,
+            handle,
+        })
+    }
+
+    /// Sets the level of the plugin's events.
+    pub fn set_level(&self, level: u32) {
+        self.module.level()(level);
+    }
+
+    fn configure(&self, value: &[u8], route_key: &str) -> Result<Handle, String> {
+        let context = json!({ "purpose": "serve", "route_key": route_key }).to_string();
+        let (value, context) = (Bytes::new(value), Bytes::new(context.as_bytes()));
+        made(self.module.configure()(self.handle, value, context))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let (module, handle) = (self.module, self.handle);
+        retire::later(move || module.drop_instance()(handle));
+    }
+}
+
+fn made(outcome: Outcome) -> Result<Handle, String> {
+    match outcome.code {
+        numbers::OK => Ok(outcome.made),
+        _ => Err(outcome.error.into_string()),
+    }
+}
+
+/// What the author's `configure` made of one conf. It keeps its generation alive, and goes before it.
+#[derive(Debug)]
+pub struct Prepared {
+    handle: Handle,
+    generation: Arc<Generation>,
+}
+
+/// What a phase decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Continue,
+    /// The answer in the call ends the chain.
+    Respond,
+    /// The phase failed; the call has the reason.
+    Failed {
+        /// It panicked.
+        panicked: bool,
+    },
+}
+
+impl Prepared {
+    /// Runs `configure`. It may take as long as the author likes.
+    ///
+    /// # Errors
+    /// The author's reason.
+    pub fn new(
+        generation: &Arc<Generation>,
+        value: &[u8],
+        route_key: &str,
+    ) -> Result<Self, String> {
+        let handle = generation.instance.configure(value, route_key)?;
+        Ok(Self {
+            handle,
+            generation: Arc::clone(generation),
+        })
+    }
+
+    /// The generation that made it.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// Runs a phase (`numbers::phase`). `call` is a call of the instance's host, on this thread.
+    pub fn run(&self, phase: u32, call: CallPointer) -> Decision {
+        let Instance {
+            module,
+            host,
+            handle,
+        } = &self.generation.instance;
+        match module.run()(*handle, self.handle, phase, *host, call) {
+            decision::CONTINUE => Decision::Continue,
+            decision::RESPOND => Decision::Respond,
+            decision::PANIC => Decision::Failed { panicked: true },
+            // Also what a newer plugin may say: an unknown decision must not let a request pass.
+            _ => Decision::Failed { panicked: false },
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let module = self.generation.instance.module;
+        let (handle, generation) = (self.handle, Arc::clone(&self.generation));
+        retire::later(move || {
+            module.drop_prepared()(handle);
+            drop(generation);
+        });
+    }
+}
