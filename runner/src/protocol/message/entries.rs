@@ -7,7 +7,7 @@ use std::iter::FusedIterator;
 
 use super::Malformed;
 use super::of;
-use crate::rpc::flat::{Flaw, Layout, Table, bytes_at, follow, vector_at};
+use crate::protocol::flat::{Flaw, Layout, Table, bytes_at, follow, vector_at};
 
 /// One `TextEntry`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]

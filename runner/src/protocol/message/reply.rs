@@ -5,8 +5,8 @@
 
 use super::Entry;
 use crate::request::service::ErrorCode;
-use crate::rpc::flat::{Cell, Writer};
-use crate::rpc::frame::{self, MAX_PAYLOAD, TooLong, kind};
+use crate::protocol::flat::{Cell, Writer};
+use crate::protocol::frame::{self, MAX_PAYLOAD, TooLong, kind};
 
 /// Appends an ERROR frame.
 pub fn error(out: &mut Vec<u8>, code: ErrorCode) {

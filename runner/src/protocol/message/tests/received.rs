@@ -3,7 +3,7 @@
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::*;
-use crate::rpc::generated::a6::{
+use crate::protocol::generated::a6::{
     Method, TextEntryArgs, extra_info, httpreq_call, httpresp_call, prepare_conf,
 };
 

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::request::service::ErrorCode;
-use crate::rpc::flat::Table;
-use crate::rpc::frame::{self, MAX_PAYLOAD, kind};
-use crate::rpc::generated::a6::{err, extra_info, httpreq_call, httpresp_call, prepare_conf};
-use crate::rpc::message::{
+use crate::protocol::flat::Table;
+use crate::protocol::frame::{self, MAX_PAYLOAD, kind};
+use crate::protocol::generated::a6::{err, extra_info, httpreq_call, httpresp_call, prepare_conf};
+use crate::protocol::message::{
     Question, Rewrite, error, prepared, question, response, rewrite, root, stop, unchanged,
 };
 
@@ -26,7 +26,7 @@ fn payload(kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// The number of the action and its table.
 fn action(payload: &[u8]) -> (u8, Table<'_>) {
     let root = root(payload).unwrap();
-    let action = crate::rpc::flat::follow(payload, root.field(2).unwrap()).unwrap();
+    let action = crate::protocol::flat::follow(payload, root.field(2).unwrap()).unwrap();
     (root.u8(1).unwrap(), Table::at(payload, action).unwrap())
 }
 

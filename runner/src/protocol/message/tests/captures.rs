@@ -13,8 +13,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::rpc::frame::kind;
-use crate::rpc::generated::a6::{Method, extra_info, httpreq_call, httpresp_call, prepare_conf};
+use crate::protocol::frame::kind;
+use crate::protocol::generated::a6::{Method, extra_info, httpreq_call, httpresp_call, prepare_conf};
 
 #[derive(Deserialize)]
 struct Line {

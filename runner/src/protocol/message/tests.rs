@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Entries, Entry, ExtraInfo, PrepareConf, RequestCall, ResponseCall};
-use crate::rpc::generated::a6::TextEntry;
+use crate::protocol::generated::a6::TextEntry;
 
 /// A name and a value.
 type Pair<T> = (T, Option<T>);

@@ -1,8 +1,8 @@
 //! Bytes that no gateway sends: an error that names the place, or values inside of the payload, never a panic.
 
 use super::*;
-use crate::rpc::flat::Flaw;
-use crate::rpc::message::{Malformed, Rewrite, response, rewrite};
+use crate::protocol::flat::Flaw;
+use crate::protocol::message::{Malformed, Rewrite, response, rewrite};
 
 /// A payload that reads as a request call and as a response call: the number of fields and their kinds overlap.
 fn request_call(path: &[u8], headers: &[Pair<Vec<u8>>]) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! Our own, because the crate's verifier rejects text that is not UTF-8 and empty text without a NUL (the gateway
 //! sends both: captures `non-utf8` and `args-without-value`), and costs more than the rest of a call. Safe code only:
-//! any bytes give a value or a [`Flaw`], never a panic. Nothing here knows a message; see `rpc/message.rs`.
+//! any bytes give a value or a [`Flaw`], never a panic. Nothing here knows a message; see `protocol/message.rs`.
 //! Source: the FlatBuffers binary format ("FlatBuffer Internals"); the generated code is the oracle in the tests.
 
 mod reader;

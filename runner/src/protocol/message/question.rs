@@ -1,8 +1,8 @@
 //! EXTRA_INFO: what the runner asks in the middle of a call, and what the gateway answers.
 
 use super::{Malformed, of, root};
-use crate::rpc::flat::{Cell, Writer};
-use crate::rpc::frame::{self, TooLong, kind};
+use crate::protocol::flat::{Cell, Writer};
+use crate::protocol::frame::{self, TooLong, kind};
 
 /// Something that a call does not carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
