@@ -25,9 +25,6 @@ mod upstream;
 #[cfg(test)]
 mod replay;
 
-#[cfg(test)]
-mod replay;
-
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::SocketAddr;

@@ -4,6 +4,7 @@
 //! and the request's body as it came. Lines end with `\n`.
 
 use super::headers::Headers;
+use super::page;
 use super::upstream::{UpstreamReply, UpstreamRequest};
 
 /// Answers a request. A request without a host gets 400, as any HTTP/1.1 server answers.
@@ -11,7 +12,10 @@ pub(super) fn answer(request: &UpstreamRequest) -> UpstreamReply {
     let mut headers = Headers::default();
     headers.add("Content-Type", "text/plain; charset=utf-8");
     if request.headers.get("host").unwrap_or_default().is_empty() {
-        let body = "the request has no host\n".into();
+        headers.set("Content-Type", "text/html");
+        let body = page::html(400, Some("the request has no host"))
+            .unwrap_or_default()
+            .into();
         return UpstreamReply {
             status: 400,
             reason: b"Bad Request".to_vec(),
