@@ -24,6 +24,8 @@ mod upstream;
 
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
