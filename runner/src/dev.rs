@@ -39,7 +39,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use child::{RESPAWN_DELAY, Runner, SocketFolder};
 use routes::Routes;
-use server::{Gateway, say, warn};
+use server::{Gateway, say, tell, warn};
 use session::Session;
 use upstream::Target;
 
@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub routes: PathBuf,
 
-    /// Address to listen on; port 0 takes a free one, which the first line printed tells.
+    /// Address to listen on; port 0 takes a free one, which the first line on standard output tells.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9080")]
     pub listen: SocketAddr,
 
@@ -149,14 +149,14 @@ async fn keep_runner(options: &Options, gateway: &Gateway, runner: &mut Option<R
     };
     loop {
         let how = runner.ended().await;
-        say(&format!(
+        tell(&format!(
             "the runner ended ({how}); it is started again in 3 s"
         ));
         gateway.session.flush_tokens();
         tokio::time::sleep(RESPAWN_DELAY).await;
         match Runner::spawn(options, gateway.session.socket()) {
             Ok(started) => *runner = started,
-            Err(error) => say(&format!("{error:#}")),
+            Err(error) => tell(&format!("{error:#}")),
         }
     }
 }

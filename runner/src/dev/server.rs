@@ -1,7 +1,7 @@
 //! The HTTP side of the local gateway: accepts, reads requests as nginx would, writes answers, prints a line for each.
 
 use std::convert::Infallible;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -85,7 +85,7 @@ impl Gateway {
                     drop(tokio::spawn(self.clone().serve_connection(stream, peer)))
                 }
                 Err(error) => {
-                    say(&format!("cannot accept a connection: {error}"));
+                    tell(&format!("cannot accept a connection: {error}"));
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }
@@ -240,7 +240,7 @@ impl Gateway {
     fn read_again(&self, current: &mut Current) {
         match Routes::read(&self.file) {
             Ok(routes) => {
-                say(&format!(
+                tell(&format!(
                     "{}: read again, {} routes",
                     self.file.display(),
                     routes.len()
@@ -250,7 +250,7 @@ impl Gateway {
                 self.session.flush_tokens();
                 current.routes = Arc::new(routes);
             }
-            Err(faults) => say(&format!(
+            Err(faults) => tell(&format!(
                 "{faults}\nthe routes before this change go on serving"
             )),
         }
@@ -270,18 +270,23 @@ impl Gateway {
     }
 }
 
-/// Prints the warnings of a routes file.
+/// Tells the warnings of a routes file.
 pub(super) fn warn(routes: &Routes) {
     for warning in &routes.warnings {
-        say(&format!("warning: {warning}"));
+        tell(&format!("warning: {warning}"));
     }
 }
 
-/// Prints one line on standard output; a closed output is no reason to stop serving.
+/// Prints one line on standard output: the address, then a line for each request.
+/// A closed output is no reason to stop serving.
 pub(super) fn say(line: &str) {
-    use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Prints one line on standard error: everything that is not a request.
+pub(super) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// gateway: proto, host and port are always its own; `_` stands for no host.
