@@ -1,1 +1,3 @@
 //! plugins
+
+pub mod elf;
