@@ -5,6 +5,10 @@
 pub mod accounts;
 pub mod control;
 mod descriptors;
+pub mod fingerprint;
+pub mod folder;
 mod parent;
 mod privileges;
+pub mod reload;
+pub mod watch;
 pub mod workshop;

@@ -33,10 +33,7 @@ pub enum AccountError {
 /// # Errors
 /// When the name is unknown.
 pub fn user(name: &str) -> Result<Identity, AccountError> {
-    user_in(
-        &fs::read_to_string("/etc/passwd").unwrap_or_default(),
-        name,
-    )
+    user_in(&fs::read_to_string("/etc/passwd").unwrap_or_default(), name)
 }
 
 /// The group of this name or number.

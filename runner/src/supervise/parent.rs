@@ -38,7 +38,9 @@ impl Parent {
             gone();
         };
         // Without the thread, the question below still answers every two seconds.
-        let _ = thread::Builder::new().name("parent".to_owned()).spawn(watching);
+        let _ = thread::Builder::new()
+            .name("parent".to_owned())
+            .spawn(watching);
     }
 
     /// Whether somebody else has become our parent.

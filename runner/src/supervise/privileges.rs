@@ -44,7 +44,9 @@ pub enum IdentityError {
     #[error("worker.user: {0}")]
     Unknown(#[from] AccountError),
     /// Only root can become somebody else.
-    #[error("worker.user: only root can start a worker as user {0}; remove the key or start as root")]
+    #[error(
+        "worker.user: only root can start a worker as user {0}; remove the key or start as root"
+    )]
     NotRoot(u32),
 }
 
