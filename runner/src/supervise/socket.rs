@@ -61,17 +61,20 @@ impl Socket {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let temporary = folder.join(format!(".{}", std::process::id()));
         check_path(path, &temporary)?;
-        let listening = prepare(config, &temporary).and_then(|listening| {
+        let made = prepare(config, &temporary).and_then(|listening| {
+            // Before the rename: a moment later another runner's may be at the path.
+            let inode = inode(&temporary).map_err(failed(path, "look at it"))?;
             fs::rename(&temporary, path).map_err(failed(path, "rename into place"))?;
-            Ok(listening)
+            Ok((listening, inode))
         });
-        if listening.is_err() {
+        if made.is_err() {
             let _ = fs::remove_file(&temporary);
         }
+        let (listening, inode) = made?;
         Ok(Self {
-            inode: inode(path).map_err(failed(path, "look at it"))?,
             path: path.clone(),
-            listening: listening?,
+            inode,
+            listening,
         })
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Level};
 use crate::supervise::accounts::Identity;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
+use crate::telemetry::Style;
 
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub struct Start {
     pub identity: Option<Identity>,
     /// Process id of the supervisor.
     pub supervisor: u32,
+    /// The form of log lines: the supervisor knows whether a terminal shows them.
+    pub style: Style,
 }
 
 /// From the worker.
