@@ -1,14 +1,27 @@
 //! The checked configuration: what the rest of the runner reads. Never looks at a file or the
 //! environment after [`load`] returned.
 //!
-//! `raw` holds the file as written, `fields` says which keys exist, `load` puts file, environment
-//! and arguments together.
+//! `yaml` holds the file as written, `keys` says which keys exist, `field` reads one value,
+//! `load` puts file, environment and arguments together.
+
+mod fault;
+mod field;
+mod keys;
+mod load;
+mod names;
+#[cfg(test)]
+mod tests;
+mod units;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use fault::{Fault, Faults, Position};
+pub use load::{Environment, Sources, load};
 
 /// The socket's path if neither the environment nor the file names one (the Python runner's too).
 pub const DEFAULT_SOCKET: &str = "/tmp/runner.sock";
@@ -152,6 +165,15 @@ pub struct Tokens {
     pub max: usize,
     /// How long after its last use a token is kept. 1.2 × the gateway's own expiry by default.
     pub expire: Duration,
+}
+
+/// How `start` shall run, beside the configuration: what only makes sense on a command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Everything in one process, for debuggers.
+    pub no_supervisor: bool,
+    /// Leave when the parent process ends, whatever it is. Without it that holds for a gateway.
+    pub exit_with_parent: bool,
 }
 
 impl Default for Socket {

@@ -1,0 +1,164 @@
+//! Reads tables out of a buffer. Every read is bounds-checked; nothing is copied or allocated.
+//!
+//! Alignment, NUL terminators and UTF-8 are not asked for: bytes are read one way or the other.
+
+use super::Flaw;
+
+/// One table: where it starts and its list of field offsets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table<'f> {
+    buf: &'f [u8],
+    at: usize,
+    slots: &'f [u8],
+}
+
+impl<'f> Table<'f> {
+    /// The table the buffer starts with an offset to.
+    #[inline]
+    pub(crate) fn root(buf: &'f [u8]) -> Result<Self, Flaw> {
+        Self::at(buf, follow(buf, 0)?)
+    }
+
+    /// The table at a position.
+    #[inline]
+    pub(crate) fn at(buf: &'f [u8], at: usize) -> Result<Self, Flaw> {
+        let slots = slots(buf, vtable(buf, at)?)?;
+        Ok(Self { buf, at, slots })
+    }
+
+    /// The position of a field's bytes; `None` when the field is absent. `slot` counts fields in schema order.
+    #[inline]
+    pub(crate) fn field(&self, slot: usize) -> Option<usize> {
+        match slot_offset(self.slots, slot) {
+            0 => None,
+            offset => Some(self.at + usize::from(offset)),
+        }
+    }
+
+    /// A ubyte field, 0 when absent.
+    #[inline]
+    pub(crate) fn u8(&self, slot: usize) -> Result<u8, Flaw> {
+        self.scalar(slot).map(|[byte]| byte)
+    }
+
+    /// A uint16 field, 0 when absent.
+    #[inline]
+    pub(crate) fn u16(&self, slot: usize) -> Result<u16, Flaw> {
+        self.scalar(slot).map(u16::from_le_bytes)
+    }
+
+    /// A uint32 field, 0 when absent.
+    #[inline]
+    pub(crate) fn u32(&self, slot: usize) -> Result<u32, Flaw> {
+        self.scalar(slot).map(u32::from_le_bytes)
+    }
+
+    /// A string or `[ubyte]` field.
+    #[inline]
+    pub(crate) fn bytes(&self, slot: usize) -> Result<Option<&'f [u8]>, Flaw> {
+        match self.field(slot) {
+            None => Ok(None),
+            Some(field) => bytes_at(self.buf, follow(self.buf, field)?).map(Some),
+        }
+    }
+
+    #[inline]
+    fn scalar<const N: usize>(&self, slot: usize) -> Result<[u8; N], Flaw> {
+        match self.field(slot) {
+            None => Ok([0; N]),
+            Some(field) => chunk(self.buf, field).ok_or(Flaw::Outside),
+        }
+    }
+}
+
+/// Where a two-field table keeps its fields, relative to itself; 0 means absent. Equal for all tables that share a
+/// vtable, so a list of tables reads it once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    vtable: usize,
+    fields: (u16, u16),
+}
+
+impl Layout {
+    /// No table seen yet: no offset leads to a vtable at half of the address space, not even one before the buffer.
+    pub(crate) const UNKNOWN: Self = Self {
+        vtable: usize::MAX / 2,
+        fields: (0, 0),
+    };
+
+    /// The positions of both fields of the table at `at`; `None` where a field is absent.
+    #[inline]
+    pub(crate) fn fields(
+        &mut self,
+        buf: &[u8],
+        at: usize,
+    ) -> Result<(Option<usize>, Option<usize>), Flaw> {
+        let vtable = vtable(buf, at)?;
+        if vtable != self.vtable {
+            let slots = slots(buf, vtable)?;
+            *self = Self {
+                vtable,
+                fields: (slot_offset(slots, 0), slot_offset(slots, 1)),
+            };
+        }
+        let present = |offset: u16| (offset != 0).then_some(at + usize::from(offset));
+        Ok((present(self.fields.0), present(self.fields.1)))
+    }
+}
+
+/// Follows the offset at `at`.
+#[inline]
+pub(crate) fn follow(buf: &[u8], at: usize) -> Result<usize, Flaw> {
+    Ok(at + word(buf, at)?)
+}
+
+/// The string or byte vector whose length stands at `at`.
+#[inline]
+pub(crate) fn bytes_at(buf: &[u8], at: usize) -> Result<&[u8], Flaw> {
+    let len = word(buf, at)?;
+    buf.get(at + 4..at + 4 + len).ok_or(Flaw::Length)
+}
+
+/// The vector of offsets whose length stands at `at`: the position of its first element, and all elements.
+#[inline]
+pub(crate) fn vector_at(buf: &[u8], at: usize) -> Result<(usize, &[[u8; 4]]), Flaw> {
+    let len = word(buf, at)?;
+    let elements = buf.get(at + 4..at + 4 + len * 4).ok_or(Flaw::Length)?;
+    Ok((at + 4, elements.as_chunks().0))
+}
+
+/// The position of the vtable of the table at `at`. Not checked: one before the buffer comes out as a huge number.
+#[inline]
+fn vtable(buf: &[u8], at: usize) -> Result<usize, Flaw> {
+    let back = chunk(buf, at).ok_or(Flaw::Outside)?;
+    Ok(at.wrapping_sub(i32::from_le_bytes(back) as isize as usize))
+}
+
+/// The field offsets in the vtable at a position, without the two lengths in front of them.
+#[inline]
+fn slots(buf: &[u8], vtable: usize) -> Result<&[u8], Flaw> {
+    let bytes = buf.get(vtable..).ok_or(Flaw::Vtable)?;
+    let len = bytes.first_chunk().ok_or(Flaw::Vtable)?;
+    let len = usize::from(u16::from_le_bytes(*len));
+    bytes.get(4..len).ok_or(Flaw::Vtable)
+}
+
+/// The offset in one slot; 0, which means absent, also for a slot that an older writer did not know.
+#[inline]
+fn slot_offset(slots: &[u8], slot: usize) -> u16 {
+    chunk(slots, slot * 2).map_or(0, u16::from_le_bytes)
+}
+
+#[inline]
+fn word(buf: &[u8], at: usize) -> Result<usize, Flaw> {
+    match chunk(buf, at) {
+        Some(word) => Ok(u32::from_le_bytes(word) as usize),
+        None => Err(Flaw::Outside),
+    }
+}
+
+/// `at` is a sum of few 32-bit numbers: where the compiler sees that, the range is one comparison with the length.
+#[inline]
+fn chunk<const N: usize>(buf: &[u8], at: usize) -> Option<[u8; N]> {
+    buf.get(at..at + N)?.first_chunk().copied()
+}
