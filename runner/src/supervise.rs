@@ -29,4 +29,4 @@ pub mod watch;
 pub mod worker;
 pub mod workshop;
 
-pub use start::{StartOptions, start};
+pub use start::start;

@@ -99,8 +99,10 @@ fn header(bytes: &[u8]) -> Result<&elf::FileHeader64<Endianness>, ElfError> {
 }
 
 fn check_machine(machine: elf::Machine) -> Result<(), ElfError> {
+    if machine == MACHINE {
+        return Ok(());
+    }
     let found = match machine {
-        MACHINE => return Ok(()),
         elf::EM_X86_64 => "x86_64".to_owned(),
         elf::EM_AARCH64 => "aarch64".to_owned(),
         elf::EM_RISCV => "riscv".to_owned(),

@@ -14,15 +14,23 @@ const MAX_PRINTED_LINE: usize = 4096;
 
 /// Passes finished log lines on, until the worker and all its children have closed the pipe.
 pub(super) fn pass_on_log(pipe: OwnedFd, lines: Lines) -> io::Result<()> {
-    let read = move || each_line(fs::File::from(pipe), MAX_LOG_LINE, |line, _| lines.write_line(line));
-    thread::Builder::new().name("worker log".to_owned()).spawn(read)?;
+    let read = move || {
+        each_line(fs::File::from(pipe), MAX_LOG_LINE, |line, _| {
+            lines.write_line(line)
+        })
+    };
+    thread::Builder::new()
+        .name("worker log".to_owned())
+        .spawn(read)?;
     Ok(())
 }
 
 /// Makes an event of every line that is printed to the worker's stdout or stderr.
 pub(super) fn log_prints(pipe: OwnedFd) -> io::Result<()> {
     let read = move || each_line(fs::File::from(pipe), MAX_PRINTED_LINE, log_print);
-    thread::Builder::new().name("worker output".to_owned()).spawn(read)?;
+    thread::Builder::new()
+        .name("worker output".to_owned())
+        .spawn(read)?;
     Ok(())
 }
 
@@ -70,7 +78,9 @@ mod tests {
     fn lines_come_out_whole_and_long_ones_are_cut_and_counted() {
         let input = [b"one\n\n".as_slice(), &[b'x'; 200_000], b"\nlast"].concat();
         let mut seen = Vec::new();
-        each_line(input.as_slice(), 10, |line, cut| seen.push((line.to_vec(), cut)));
+        each_line(input.as_slice(), 10, |line, cut| {
+            seen.push((line.to_vec(), cut))
+        });
         let wanted = [
             (b"one".to_vec(), 0),
             (b"".to_vec(), 0),

@@ -39,7 +39,7 @@ pub(super) fn identity(user: Option<&str>) -> Result<Option<Identity>, IdentityE
 
 /// Why `worker.user` cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub(super) enum IdentityError {
     /// No such user.
     #[error("worker.user: {0}")]
     Unknown(#[from] AccountError),

@@ -30,7 +30,7 @@ pub(super) struct Socket {
 
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub(super) enum SocketError {
     /// The system's limit.
     #[error("socket {}: the path has {length} bytes, the system allows {MAX_PATH}; choose a shorter one in socket.file", path.display())]
     TooLong { path: PathBuf, length: usize },

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,7 +96,11 @@ impl Worker {
             child,
         };
         worker.watch(receiver, outfit.events)?;
-        worker.tell_with(ToWorker::Start(Box::new(outfit.start)), Vec::new(), descriptors);
+        worker.tell_with(
+            ToWorker::Start(Box::new(outfit.start)),
+            Vec::new(),
+            descriptors,
+        );
         Ok(worker)
     }
 
@@ -156,13 +160,20 @@ impl Worker {
             let report = report.clone();
             let wait = move || {
                 let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while waitid(WaitId::Pid(pid), ended) == Err(rustix::io::Errno::INTR) {}
+                while matches!(
+                    waitid(WaitId::Pid(pid), ended),
+                    Err(rustix::io::Errno::INTR)
+                ) {}
                 report(WorkerEvent::Ended);
             };
-            thread::Builder::new().name("worker end".to_owned()).spawn(wait)?;
+            thread::Builder::new()
+                .name("worker end".to_owned())
+                .spawn(wait)?;
         }
         let read = move || read_messages(receiver, report);
-        thread::Builder::new().name("worker control".to_owned()).spawn(read)?;
+        thread::Builder::new()
+            .name("worker control".to_owned())
+            .spawn(read)?;
         Ok(())
     }
 }
@@ -201,7 +212,9 @@ fn write_messages(sender: Sender) -> io::Result<mpsc::Sender<Outgoing>> {
             }
         }
     };
-    thread::Builder::new().name("worker orders".to_owned()).spawn(write)?;
+    thread::Builder::new()
+        .name("worker orders".to_owned())
+        .spawn(write)?;
     Ok(outbox)
 }
 

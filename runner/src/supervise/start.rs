@@ -7,7 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use anyhow::Context;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use plugin_api::{ABI_MAJOR, ABI_MINOR};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::accounts::Identity;
 use super::backoff::Backoff;
@@ -24,37 +25,31 @@ use super::tokens::Tokens;
 use super::watch::Watch;
 use super::workshop::Factory;
 use super::{descriptors, privileges, worker};
-use crate::config::Config;
-use crate::telemetry::Telemetry;
+use crate::config::{Config, StartOptions};
+use crate::telemetry::{Sink, Style, Telemetry};
 
-/// How to run, beside what is configured.
-#[derive(Debug, Clone, Default)]
-pub struct StartOptions {
-    /// Everything in this process, for debuggers; privileges are kept.
-    pub no_supervisor: bool,
-    /// The end of any parent is ours, not only a gateway's.
-    pub exit_with_parent: bool,
-    /// The version of the plugin ABI, for the first log line.
-    pub abi: String,
-}
-
-/// Runs until a signal or the gateway's end. On the main thread, before any other thread than the log's.
+/// Sets up the log and runs until a signal or the gateway's end. On the main thread, before any other thread.
 ///
-/// `factory` makes the inside of the worker if it lives in this process; a worker process calls [`worker::main`].
+/// `factory` makes the inside of the worker if it lives in this process; a worker process calls
+/// [`super::worker::main`].
 ///
 /// # Errors
-/// When there is no socket, no worker, or a configured user does not exist.
-pub fn start(
+/// When there is no log, no socket, no worker, or a configured user does not exist.
+pub fn start(config: Config, options: StartOptions, factory: &Factory) -> anyhow::Result<()> {
+    let sink = Sink::of(&config.logging);
+    let style = Style::of(config.logging.format, &sink);
+    let telemetry = Telemetry::init(config.logging.level, style, sink)?;
+    run(config, options, Arc::new(telemetry), factory)
+}
+
+fn run(
     config: Config,
     options: StartOptions,
     telemetry: Arc<Telemetry>,
     factory: &Factory,
 ) -> anyhow::Result<()> {
-    tracing::info!(
-        "plugin-runner {}, plugin ABI {}",
-        env!("CARGO_PKG_VERSION"),
-        options.abi
-    );
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!("plugin-runner {version}, plugin ABI {ABI_MAJOR}.{ABI_MINOR}");
     if let Err(cause) = descriptors::close_on_exec() {
         tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
     }
@@ -63,7 +58,9 @@ pub fn start(
     }
     let (offer, workers) = mpsc::channel();
     let supervising = move || supervise(config, options, telemetry, Host::Here(offer));
-    let supervising = thread::Builder::new().name("supervisor".to_owned()).spawn(supervising)?;
+    let supervising = thread::Builder::new()
+        .name("supervisor".to_owned())
+        .spawn(supervising)?;
     let worked = work_here(&workers, factory);
     drop(workers);
     match supervising.join() {
@@ -86,7 +83,9 @@ fn supervise(
     telemetry: Arc<Telemetry>,
     host: Host,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         // First of all, so that a signal during the start is not lost.
         let signals = Signals::listen().context("cannot listen to signals")?;
@@ -97,16 +96,11 @@ fn supervise(
             parent.watch(move || drop(events.send(Event::ParentGone)));
         }
         let supervisor = prepare(config, telemetry, host, parent, events)?;
-        run(supervisor, inbox, signals).await
+        supervisor
+            .run(inbox, signals)
+            .await
+            .context("cannot start a worker")
     })
-}
-
-async fn run(
-    supervisor: Supervisor,
-    inbox: UnboundedReceiver<Event>,
-    signals: Signals,
-) -> anyhow::Result<()> {
-    supervisor.run(inbox, signals).await.context("cannot start a worker")
 }
 
 fn prepare(
@@ -217,15 +211,17 @@ fn libraries(
         fault: None,
     };
     let Some(folder) = &config.plugins.dir else {
-        tracing::warn!(hint = "set plugins.dir, or start with --plugins", "no plugins folder");
+        tracing::warn!(
+            hint = "set plugins.dir, or start with --plugins",
+            "no plugins folder"
+        );
         libraries.reload.scan_failed();
         return Ok(libraries);
     };
     tracing::info!("plugins from {}", folder.display());
     let (events, frozen) = (events.clone(), Arc::clone(&libraries.frozen));
-    let report = move |scan| {
-        events.send(Event::Scanned(scan)).is_ok() && !frozen.load(Ordering::Relaxed)
-    };
+    let report =
+        move |scan| events.send(Event::Scanned(scan)).is_ok() && !frozen.load(Ordering::Relaxed);
     libraries.watch = Some(Watch::start(folder.clone(), trust, report)?);
     Ok(libraries)
 }

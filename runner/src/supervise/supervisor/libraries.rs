@@ -158,10 +158,13 @@ impl Supervisor {
 
     fn log_refusal(&self, file: &Path, refusal: &Refusal) {
         let offer = self.libraries.offers.get(file);
-        let still_serving = offer.map(|(generation, plugins)| {
-            format!("{} (generation {generation})", names(plugins))
-        });
-        let done = if offer.is_some() { "replaced" } else { "loaded" };
+        let still_serving = offer
+            .map(|(generation, plugins)| format!("{} (generation {generation})", names(plugins)));
+        let done = if offer.is_some() {
+            "replaced"
+        } else {
+            "loaded"
+        };
         let Refusal { cause, hint } = refusal;
         let (file, hint) = (file.display(), hint.as_deref());
         tracing::warn!(cause, hint, still_serving, "{file} was not {done}");
@@ -181,6 +184,8 @@ fn log_loaded(library: &Library, plugins: &[LoadedPlugin]) {
 }
 
 fn names(plugins: &[LoadedPlugin]) -> String {
-    let names = plugins.iter().map(|plugin| format!("{} {}", plugin.name, plugin.version));
+    let names = plugins
+        .iter()
+        .map(|plugin| format!("{} {}", plugin.name, plugin.version));
     names.collect::<Vec<_>>().join(", ")
 }

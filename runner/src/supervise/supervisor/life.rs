@@ -34,7 +34,10 @@ impl Supervisor {
         self.worker = Some(worker);
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
-        self.later(self.config.plugins.load_deadline, Timer::LoadsAreOver(number));
+        self.later(
+            self.config.plugins.load_deadline,
+            Timer::LoadsAreOver(number),
+        );
         Ok(())
     }
 
@@ -45,7 +48,10 @@ impl Supervisor {
         }
         if let Err(cause) = self.start_worker() {
             let wait = self.backoff.after(Duration::ZERO);
-            tracing::error!(cause = format!("{cause:#}"), "no worker can be started; trying again");
+            tracing::error!(
+                cause = format!("{cause:#}"),
+                "no worker can be started; trying again"
+            );
             self.later(wait.max(Duration::from_millis(100)), Timer::StartWorker);
         }
     }
@@ -69,7 +75,9 @@ impl Supervisor {
     }
 
     fn serve(&mut self) {
-        let Some(worker) = &mut self.worker else { return };
+        let Some(worker) = &mut self.worker else {
+            return;
+        };
         if !worker.ready || worker.serving || self.stopping {
             return;
         }
@@ -83,7 +91,11 @@ impl Supervisor {
         }
         let offers = self.libraries.offers.values();
         let plugins: usize = offers.map(|(_, plugins)| plugins.len()).sum();
-        let ready = if self.announced { "ready again" } else { "ready" };
+        let ready = if self.announced {
+            "ready again"
+        } else {
+            "ready"
+        };
         self.announced = true;
         match plugins {
             1 => tracing::info!("{ready}: 1 plugin"),

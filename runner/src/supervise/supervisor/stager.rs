@@ -41,7 +41,9 @@ impl Stager {
                 }
             }
         };
-        thread::Builder::new().name("staging".to_owned()).spawn(work)?;
+        thread::Builder::new()
+            .name("staging".to_owned())
+            .spawn(work)?;
         Ok(Self { staging, jobs })
     }
 

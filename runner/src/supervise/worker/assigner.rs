@@ -62,7 +62,9 @@ impl Assigner {
         }
         let answer = match answered.recv_timeout(PATIENCE) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => Err("the supervisor did not answer within 1 s".into()),
+            Err(RecvTimeoutError::Timeout) => {
+                Err("the supervisor did not answer within 1 s".into())
+            }
             Err(RecvTimeoutError::Disconnected) => Err("the supervisor is gone".into()),
         };
         (sequence, answer)
@@ -99,7 +101,11 @@ mod tests {
             for n in 1..=20u8 {
                 let assigner = &assigner;
                 scope.spawn(move || {
-                    let wanted = if n % 5 == 0 { Err("full".to_owned()) } else { Ok(n.into()) };
+                    let wanted = if n % 5 == 0 {
+                        Err("full".to_owned())
+                    } else {
+                        Ok(n.into())
+                    };
                     assert_eq!(assigner.assign(&[n]), wanted);
                 });
             }
@@ -114,7 +120,11 @@ mod tests {
                 .collect();
             asked.reverse();
             for (sequence, n) in asked {
-                let answer = if n % 5 == 0 { Err("full".to_owned()) } else { Ok(n.into()) };
+                let answer = if n % 5 == 0 {
+                    Err("full".to_owned())
+                } else {
+                    Ok(n.into())
+                };
                 assigner.answered(sequence, answer);
             }
         });

@@ -39,7 +39,9 @@ impl Orders {
         let (loader, orders) = mpsc::channel();
         let (workshop_too, answers) = (Arc::clone(&workshop), sender.clone());
         let loading = move || load_in_order(&orders, workshop_too.as_ref(), &answers);
-        thread::Builder::new().name("loader".to_owned()).spawn(loading)?;
+        thread::Builder::new()
+            .name("loader".to_owned())
+            .spawn(loading)?;
         Ok(Self {
             workshop,
             listener: Some(listener),
@@ -95,16 +97,14 @@ impl Orders {
             workshop.drain(within);
             let _ = sender.send(&FromWorker::Drained);
         };
-        thread::Builder::new().name("drain".to_owned()).spawn(draining)?;
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(draining)?;
         Ok(())
     }
 }
 
-fn load_in_order(
-    orders: &mpsc::Receiver<LoaderOrder>,
-    workshop: &dyn Workshop,
-    sender: &Sender,
-) {
+fn load_in_order(orders: &mpsc::Receiver<LoaderOrder>, workshop: &dyn Workshop, sender: &Sender) {
     for order in orders {
         match order {
             LoaderOrder::Load(library) => {
