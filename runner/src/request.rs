@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod assemble;
+pub mod assign;
 pub mod calls;
 pub mod chain;
 pub mod chains;
