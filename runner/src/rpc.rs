@@ -1,5 +1,11 @@
 //! The gateway's socket: listener → connection → frame → message, on which thread a call runs, its deadline.
 
+mod buffers;
+mod connection;
+mod drain;
+mod event_loop;
+mod event_loops;
+mod exchange;
 pub mod flat;
 pub mod frame;
 #[allow(
@@ -14,4 +20,14 @@ pub mod frame;
 )]
 #[rustfmt::skip]
 pub mod generated;
+mod input;
+mod listener;
 pub mod message;
+mod peer;
+mod readiness;
+mod run;
+mod seldom;
+pub mod server;
+mod task;
+mod threads;
+mod watchdog;
