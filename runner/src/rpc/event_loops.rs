@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::event_loop::{EventLoop, LoopId};
@@ -111,28 +111,68 @@ impl<C: Call> EventLoops<C> {
     }
 }
 
+impl<C: Call> EventLoops<C> {
+    /// Enters a new connection for the loop `home`, or for another one if that has been replaced.
+    fn enter(
+        &self,
+        home: Option<LoopId>,
+        socket: OwnedFd,
+        deadline: Duration,
+    ) -> Option<(Arc<EventLoop>, Arc<Connection<C>>)> {
+        let mut table = self.lock();
+        let chosen = table
+            .serving
+            .iter()
+            .find(|each| Some(each.id) == home)
+            .or_else(|| table.serving.first())?;
+        let chosen = Arc::clone(chosen);
+        let connection = Arc::new(Connection::new(self.id(), socket, chosen.id, deadline));
+        table
+            .connections
+            .insert(connection.id, Arc::clone(&connection));
+        Some((chosen, connection))
+    }
+
+    /// Puts `fresh` in the place of `stuck` and gives it all its connections.
+    fn replace(&self, stuck: &EventLoop, fresh: &Arc<EventLoop>) -> Option<Moved<C>> {
+        let mut table = self.lock();
+        let place = table.serving.iter_mut().find(|each| each.id == stuck.id)?;
+        *place = Arc::clone(fresh);
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+        stuck.replace();
+        let mut moved = Moved {
+            connections: Vec::new(),
+            culprits: Vec::new(),
+        };
+        for connection in table.connections.values() {
+            if let Some(culprit) = connection.hand_over(stuck.id, fresh.id, &stuck.blame) {
+                moved.culprits.extend(culprit);
+                moved.connections.push(Arc::clone(connection));
+            }
+        }
+        Some(moved)
+    }
+
+    fn spare(&self) -> io::Result<Arc<EventLoop>> {
+        let spare = self.lock().spare.take();
+        spare.map_or_else(|| self.fresh(), Ok)
+    }
+}
+
+/// What a fresh loop has taken from a stuck one.
+struct Moved<C: Call> {
+    connections: Vec<Arc<Connection<C>>>,
+    /// The calls that ran on the stuck loop itself (one at most), and when they started.
+    culprits: Vec<(C::Watched, Instant)>,
+}
+
 /// Serves a new connection on the loop `home`, or where it belongs if that one has been replaced.
 pub(super) fn adopt<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>, socket: OwnedFd) {
-    let loops = &shared.loops;
-    let mut table = loops.lock();
-    let chosen = table
-        .serving
-        .iter()
-        .find(|each| Some(each.id) == home)
-        .or_else(|| table.serving.first());
-    let Some(chosen) = chosen.cloned() else {
-        return;
-    };
-    let connection = Arc::new(Connection::new(
-        loops.id(),
-        socket,
-        chosen.id,
-        shared.settings.deadline,
-    ));
-    table
-        .connections
-        .insert(connection.id, Arc::clone(&connection));
-    task::spawn(shared, &chosen, connection);
+    let entered = shared.loops.enter(home, socket, shared.settings.deadline);
+    // Outside the lock: on a loop that has just ended, the task is dropped at once and takes the lock itself.
+    if let Some((chosen, connection)) = entered {
+        task::spawn(shared, &chosen, connection);
+    }
 }
 
 /// Puts a fresh loop in the place of `stuck`, with all its connections, also the one whose call holds it up.
@@ -142,58 +182,33 @@ pub(super) fn take_over<S: Service>(
     busy: Duration,
 ) {
     let loops = &shared.loops;
-    let spare = loops.lock().spare.take();
-    let fresh = match spare.map_or_else(|| loops.fresh(), Ok) {
+    let fresh = match loops.spare() {
         Ok(fresh) => fresh,
         Err(error) => {
             if shared.faults.no_loop.allows() {
-                tracing::error!(%error, "an event loop is stuck and no other can be started: its calls wait");
+                tracing::error!(%error, "an event loop is stuck and no other can be started: its connections wait");
             }
             return;
         }
     };
-    let (moved, culprits) = {
-        let mut table = loops.lock();
-        let Some(place) = table.serving.iter_mut().find(|each| each.id == stuck.id) else {
-            table.spare = Some(fresh);
-            return;
-        };
-        *place = Arc::clone(&fresh);
-        loops.stuck.fetch_add(1, Ordering::Relaxed);
-        stuck.replace();
-        listener::spawn(shared, &fresh);
-        move_connections(shared, &table, stuck, &fresh)
+    let Some(moved) = loops.replace(stuck, &fresh) else {
+        return;
     };
-    tracing::warn!(
-        busy_ms = busy.as_millis() as u64,
-        connections = moved,
-        "a call holds up its event loop: a fresh one serves the other connections"
-    );
-    for (watched, started) in culprits {
+    listener::spawn(shared, &fresh);
+    let connections = moved.connections.len();
+    for connection in moved.connections {
+        task::spawn(shared, &fresh, connection);
+    }
+    for (watched, started) in moved.culprits {
         watched.slow(&stuck.blame, started.elapsed());
     }
+    tracing::warn!(
+        busy_ms = busy.as_millis() as u64,
+        connections,
+        "a call holds up its event loop: a fresh one serves the other connections"
+    );
     match loops.fresh() {
         Ok(spare) => loops.lock().spare = Some(spare),
-        Err(error) => tracing::warn!(%error, "no spare event loop"),
+        Err(error) => tracing::warn!(%error, "no spare event loop could be started"),
     }
-}
-
-type Culprits<S> = Vec<(<<S as Service>::Call as Call>::Watched, std::time::Instant)>;
-
-fn move_connections<S: Service>(
-    shared: &Arc<Shared<S>>,
-    table: &Table<S::Call>,
-    stuck: &Arc<EventLoop>,
-    fresh: &Arc<EventLoop>,
-) -> (usize, Culprits<S>) {
-    let mut moved = 0;
-    let mut culprits = Vec::new();
-    for connection in table.connections.values() {
-        if let Some(culprit) = connection.hand_over(stuck.id, fresh.id, &stuck.blame) {
-            moved += 1;
-            culprits.extend(culprit);
-            task::spawn(shared, fresh, Arc::clone(connection));
-        }
-    }
-    (moved, culprits)
 }

@@ -79,6 +79,8 @@ impl<S: Service> Task<S> {
                     turn,
                 } => {
                     self.frame(kind, payload, turn);
+                    // Frames that are here already may not keep the other connections waiting.
+                    tokio::task::consume_budget().await;
                     self.next()
                 }
                 Step::Configured { call, turn } => {
@@ -102,10 +104,6 @@ impl<S: Service> Task<S> {
                 },
                 Step::Leave => return,
             };
-            if matches!(step, Step::Frame { .. }) {
-                // Frames that are there already may not keep the other connections waiting.
-                tokio::task::consume_budget().await;
-            }
         }
     }
 
@@ -127,6 +125,10 @@ impl<S: Service> Task<S> {
         let (step, drained) = self.connection.receive(self.home.id, self.draining());
         if drained {
             ready.clear_ready();
+        } else if matches!(step, Step::Read | Step::Wait(_)) {
+            // A large frame that comes as fast as we read may not keep the other connections waiting. Never with a
+            // call in hand: if this loop got stuck now, no other could answer it.
+            tokio::task::yield_now().await;
         }
         Some(step)
     }

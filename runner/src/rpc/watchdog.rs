@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use super::event_loops;
 use super::server::Shared;
 use crate::request::service::Service;
 
@@ -127,7 +128,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>) -> Option<Duration> {
             continue;
         };
         if busy >= STUCK {
-            super::event_loops::take_over(shared, &event_loop, busy);
+            event_loops::take_over(shared, &event_loop, busy);
         } else {
             longest = longest.max(Some(busy));
         }

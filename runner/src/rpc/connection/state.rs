@@ -251,6 +251,9 @@ impl<C: Call> State<C> {
 
     /// Writes as much of `bytes` as the socket takes and keeps the rest. `false`: the connection is broken.
     pub(in crate::rpc) fn write(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>) -> bool {
+        if self.unwritten.is_some() {
+            return false; // something is half written: nothing else can be said
+        }
         match send(socket, &bytes) {
             Ok(written) if written == bytes.len() => {
                 buffers::give(bytes);
