@@ -95,10 +95,6 @@ impl Fake {
         self.configured.send_replace(true);
     }
 
-    pub(crate) fn events(&self) -> Vec<Event> {
-        self.events.lock().unwrap().clone()
-    }
-
     /// Waits until `event` has happened `times` times.
     #[track_caller]
     pub(crate) fn wait_for(&self, event: &Event, times: usize) {
