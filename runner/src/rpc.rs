@@ -1,1 +1,18 @@
 //! The gateway's socket: listener → connection → frame → message, on which thread a call runs, its deadline.
+
+mod buffers;
+mod connection;
+mod drain;
+mod event_loop;
+mod event_loops;
+mod exchange;
+mod input;
+mod listener;
+mod peer;
+mod readiness;
+mod run;
+mod seldom;
+pub mod server;
+mod task;
+mod threads;
+mod watchdog;

@@ -253,7 +253,7 @@ impl Script {
             wire::HTTP_REQ_CALL => json!({
                 "conf_token": table.u32(6).unwrap(),
                 "src_ip": address(table.bytes(1).unwrap().unwrap()),
-                "method": crate::rpc::generated::a6::Method(table.u8(2).unwrap()).variant_name(),
+                "method": crate::protocol::generated::a6::Method(table.u8(2).unwrap()).variant_name(),
                 "path": bytes(3), "args": entries(4), "headers": entries(5),
             }),
             wire::HTTP_RESP_CALL => json!({

@@ -2,7 +2,7 @@
 
 use flatbuffers::{FlatBufferBuilder, ForwardsUOffset, Vector, WIPOffset};
 
-use crate::rpc::generated::a6::{self, TextEntry, TextEntryArgs};
+use crate::protocol::generated::a6::{self, TextEntry, TextEntryArgs};
 
 pub(super) const ERROR: u8 = 0;
 pub(super) const PREPARE_CONF: u8 = 1;

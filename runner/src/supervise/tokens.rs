@@ -12,7 +12,7 @@ use sha2::Digest as _;
 
 use self::file::TokenFile;
 use super::state::StateDir;
-use crate::rpc::message::PrepareConf;
+use crate::protocol::message::PrepareConf;
 
 /// sha256 over the canonical form of a configuration.
 type Digest = [u8; 32];

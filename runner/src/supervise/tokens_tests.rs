@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::rpc::generated::a6::{TextEntry, TextEntryArgs, prepare_conf};
+use crate::protocol::generated::a6::{TextEntry, TextEntryArgs, prepare_conf};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
