@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
-use crate::exit;
+use crate::{dev, exit};
 pub use start::Start;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -41,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     #[command(visible_alias = "run")]
     Start(Start),
+    /// Serve HTTP as the gateway would, for trying plugins without one
+    Dev(dev::Options),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
@@ -69,6 +71,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
+        Command::Dev(options) => dev::run(options),
         Command::Worker => start::worker(),
     }
 }

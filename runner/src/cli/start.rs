@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::{self, Config, Sources, StartOptions};
+use crate::supervise::{self, worker::inside};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,12 +71,10 @@ fn verdict(config: &Config) -> String {
     }
 }
 
-// The two lines that reach the process side.
-
-fn serve(_config: Config, _options: StartOptions) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no supervisor")
+fn serve(config: Config, options: StartOptions) -> anyhow::Result<()> {
+    supervise::start(config, options, &inside)
 }
 
 pub(super) fn worker() -> anyhow::Result<()> {
-    anyhow::bail!("this build has no worker")
+    supervise::worker::main(&inside)
 }

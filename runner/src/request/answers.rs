@@ -30,7 +30,11 @@ impl Answers {
     /// The answer: `None` when it was not asked yet, `Some(None)` when the gateway has no such thing.
     pub fn get(&self, what: &Asked<'_>) -> Option<Option<&[u8]>> {
         let known = self.known.iter().find(|known| what.is(&known.0))?;
-        Some(ExtraInfo::parse(&known.1).ok().and_then(|answer| answer.result))
+        Some(
+            ExtraInfo::parse(&known.1)
+                .ok()
+                .and_then(|answer| answer.result),
+        )
     }
 }
 
@@ -58,7 +62,8 @@ impl Asked<'_> {
     fn is(&self, wanted: &Wanted) -> bool {
         match (self, wanted) {
             (Self::Variable(one), Wanted::Variable(other)) => **one == **other,
-            (Self::RequestBody, Wanted::RequestBody) | (Self::ResponseBody, Wanted::ResponseBody) => true,
+            (Self::RequestBody, Wanted::RequestBody)
+            | (Self::ResponseBody, Wanted::ResponseBody) => true,
             _ => false,
         }
     }

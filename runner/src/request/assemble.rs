@@ -35,39 +35,59 @@ impl Assembler {
             .max_blocking_threads(THREADS)
             .thread_name("configure")
             .build()?;
-        Ok(Self { registry, config, threads })
+        Ok(Self {
+            registry,
+            config,
+            threads,
+        })
     }
 
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
         let (registry, config) = (Arc::clone(&self.registry), Arc::clone(&self.config));
-        self.threads.spawn_blocking(move || run(&chain, &registry, &config))
+        self.threads
+            .spawn_blocking(move || run(&chain, &registry, &config))
     }
 
     /// Assembles chains and waits until all are done, at most `within`. Not for event loops.
     pub fn assemble_all(&self, chains: Vec<Arc<Chain>>, within: Duration) {
-        let jobs: Vec<_> = chains.into_iter().map(|chain| self.assemble(chain)).collect();
+        let jobs: Vec<_> = chains
+            .into_iter()
+            .map(|chain| self.assemble(chain))
+            .collect();
         let all = async {
             for job in jobs {
                 // A job that panicked has logged it; its chain keeps what it had.
                 let _ = job.await;
             }
         };
-        let done = self.threads.block_on(async { tokio::time::timeout(within, all).await });
+        let done = self
+            .threads
+            .block_on(async { tokio::time::timeout(within, all).await });
         if done.is_err() {
-            tracing::warn!("some confs are still being configured after {within:?}: until then they keep what they had");
+            tracing::warn!(
+                "some confs are still being configured after {within:?}: until then they keep what they had"
+            );
         }
     }
 }
 
 fn run(chain: &Chain, registry: &Registry, config: &Config) {
-    let _one_at_a_time = chain.assembly.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = chain
+        .assembly
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let before = chain.snapshot();
-    let links = chain.conf.plugins.iter().enumerate().map(|(index, conf)| Link {
-        name: conf.name.clone(),
-        state: link(chain, index, &before, registry),
-        on_failure: config.plugins.on_failure(&conf.name),
-    });
+    let links = chain
+        .conf
+        .plugins
+        .iter()
+        .enumerate()
+        .map(|(index, conf)| Link {
+            name: conf.name.clone(),
+            state: link(chain, index, &before, registry),
+            on_failure: config.plugins.on_failure(&conf.name),
+        });
     chain.publish(links.collect());
 }
 
@@ -96,7 +116,10 @@ fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved) -> LinkState {
             "put its library into the plugins folder".to_owned(),
         ),
         Unserved::Ambiguous(files) => (
-            format!("{} offer plugin `{name}`, and none has served before", files.join(" and ")),
+            format!(
+                "{} offer plugin `{name}`, and none has served before",
+                files.join(" and ")
+            ),
             format!("remove all but one, or name it in the configuration: plugins.files.{name}"),
         ),
     };
@@ -109,7 +132,12 @@ fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved) -> LinkState {
 }
 
 /// A conf that the new generation refuses stays on the old one; without one its calls fail.
-fn refused_link(chain: &Chain, generation: &Generation, before: Option<&LinkState>, error: &str) -> LinkState {
+fn refused_link(
+    chain: &Chain,
+    generation: &Generation,
+    before: Option<&LinkState>,
+    error: &str,
+) -> LinkState {
     let (plugin, version) = (generation.name(), &generation.about.version);
     let route_key = &chain.conf.route_key;
     if let Some(LinkState::Ready(prepared)) = before {

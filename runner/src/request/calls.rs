@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bumpalo::Bump;
 use tokio::sync::{Semaphore, watch};
 
-use super::answers::{Answers, Asked, Wanted};
+use super::answers::{Answers, Wanted};
 use super::assemble::Assembler;
 use super::chain::{Chain, Snapshot};
 use super::chains::Chains;
@@ -60,9 +60,30 @@ impl Calls {
         &self.config
     }
 
-    /// Takes the conf of a token that was assigned before. The calls of it wait until it is configured.
-    pub fn add(&self, token: u32, conf: Conf) {
-        if let Some(chain) = self.chains.add(token, || Chain::new(token, conf)) {
+    /// Begins to serve: the libraries that were collected are all there are for now.
+    pub fn open(&self) {
+        self.registry.open();
+        for chain in self.chains.all() {
+            drop(self.assembler.assemble(chain));
+        }
+    }
+
+    /// Takes a conf whose token was assigned to an earlier worker.
+    pub fn remember(&self, token: u32, payload: &[u8]) {
+        match Conf::read(payload) {
+            Ok(conf) => self.add(token, conf),
+            Err(error) => tracing::error!(
+                token,
+                "the conf of an earlier worker cannot be read: {error}"
+            ),
+        }
+    }
+
+    /// The calls of the token wait until its confs are configured: not before the libraries are known.
+    fn add(&self, token: u32, conf: Conf) {
+        if let Some(chain) = self.chains.add(token, || Chain::new(token, conf))
+            && self.registry.is_open()
+        {
             drop(self.assembler.assemble(chain));
         }
     }
@@ -87,9 +108,15 @@ impl Calls {
 
     fn malformed(&self, error: &Malformed, payload: Vec<u8>) -> Refused {
         if let Some(before) = failures().admit(&format!("malformed {error}")) {
-            tracing::warn!(before, "the gateway sent a call that cannot be read: {error}");
+            tracing::warn!(
+                before,
+                "the gateway sent a call that cannot be read: {error}"
+            );
         }
-        Refused { code: ErrorCode::BadRequest, payload }
+        Refused {
+            code: ErrorCode::BadRequest,
+            payload,
+        }
     }
 }
 
@@ -130,8 +157,14 @@ impl Service for Calls {
             Err(error) => return Err(self.malformed(&error, payload)),
         };
         let Some(chain) = self.chains.get(token) else {
-            tracing::debug!(token, "unknown conf token: the gateway will prepare its confs again");
-            return Err(Refused { code: ErrorCode::ConfTokenNotFound, payload });
+            tracing::debug!(
+                token,
+                "unknown conf token: the gateway will prepare its confs again"
+            );
+            return Err(Refused {
+                code: ErrorCode::ConfTokenNotFound,
+                payload,
+            });
         };
         let started = Instant::now();
         chain.touch(started);
@@ -178,7 +211,14 @@ impl PluginCall {
         }
     }
 
-    fn run_in(&self, arena: &Bump, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+    fn run_in(
+        &self,
+        arena: &Bump,
+        deadline: Instant,
+        blame: &Blame,
+        ask: &mut dyn Ask,
+        out: &mut Vec<u8>,
+    ) {
         let message = match self.kind {
             CallKind::Request => RequestCall::parse(&self.payload).map(Message::Request),
             CallKind::Response => ResponseCall::parse(&self.payload).map(Message::Response),
@@ -193,7 +233,11 @@ impl PluginCall {
             return message::error(out, ErrorCode::ServiceUnavailable);
         }
         if let Err(error) = reply::write(&state, out) {
-            tracing::error!(id = message.id(), route_key, "the reply is too large for the protocol: {error}");
+            tracing::error!(
+                id = message.id(),
+                route_key,
+                "the reply is too large for the protocol: {error}"
+            );
             message::error(out, ErrorCode::ServiceUnavailable);
         }
     }
@@ -229,7 +273,10 @@ impl Call for PluginCall {
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
         ExtraInfo::parse(&payload).map_err(|error| {
-            tracing::warn!(route_key = self.chain.conf.route_key, "the gateway's answer cannot be read: {error}");
+            tracing::warn!(
+                route_key = self.chain.conf.route_key,
+                "the gateway's answer cannot be read: {error}"
+            );
             ErrorCode::BadRequest
         })?;
         self.answers.keep(wanted, payload);
@@ -250,12 +297,17 @@ impl Call for PluginCall {
         // In one order everywhere, so that two calls never wait for each other's permits.
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
-        let permits = slow.iter().map(|generation| Arc::clone(generation.pace.threads()));
+        let permits = slow
+            .iter()
+            .map(|generation| Arc::clone(generation.pace.threads()));
         Placement::Threads(permits.collect::<Vec<Arc<Semaphore>>>())
     }
 
     fn watched(&self) -> WatchedCall {
-        WatchedCall { chain: Arc::clone(&self.chain), registry: Arc::clone(&self.registry) }
+        WatchedCall {
+            chain: Arc::clone(&self.chain),
+            registry: Arc::clone(&self.registry),
+        }
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
@@ -295,7 +347,9 @@ impl WatchedCall {
 
 impl Watched for WatchedCall {
     fn slow(&self, blame: &Blame, elapsed: Duration) {
-        let Some((generation, phase)) = self.blamed(blame) else { return };
+        let Some((generation, phase)) = self.blamed(blame) else {
+            return;
+        };
         let for_good = generation.pace.held_up_a_loop();
         tracing::debug!(
             plugin = generation.name(),
@@ -312,7 +366,11 @@ impl Watched for WatchedCall {
         let running = blame.and_then(|blame| self.blamed(blame));
         let route_key = &self.chain.conf.route_key;
         let Some((generation, phase)) = running else {
-            tracing::error!(route_key, ?elapsed, "a call passed its deadline before a plugin could run: answered with an error");
+            tracing::error!(
+                route_key,
+                ?elapsed,
+                "a call passed its deadline before a plugin could run: answered with an error"
+            );
             return;
         };
         generation.failed();
@@ -326,4 +384,3 @@ impl Watched for WatchedCall {
         );
     }
 }
-

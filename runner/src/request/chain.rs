@@ -99,7 +99,8 @@ impl Chain {
     /// Notes a use.
     pub fn touch(&self, now: Instant) {
         let since = now.saturating_duration_since(self.born).as_millis();
-        self.last_used.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_used
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// When it was last used, or made.
@@ -145,13 +146,21 @@ fn needs(links: &[Link], kind: CallKind) -> Vec<Wanted> {
         }
     };
     for link in links {
-        let LinkState::Ready(prepared) = &link.state else { continue };
+        let LinkState::Ready(prepared) = &link.state else {
+            continue;
+        };
         let generation = prepared.generation();
         if kind == CallKind::Response && generation.has(phase::BODY_FILTER) {
             want(Asked::ResponseBody);
         }
-        for (_, needs) in generation.needs().filter(|(phase, _)| phases(kind).contains(phase)) {
-            needs.variables.iter().for_each(|name| want(Asked::Variable(name.as_bytes())));
+        for (_, needs) in generation
+            .needs()
+            .filter(|(phase, _)| phases(kind).contains(phase))
+        {
+            needs
+                .variables
+                .iter()
+                .for_each(|name| want(Asked::Variable(name.as_bytes())));
             if needs.request_body {
                 want(Asked::RequestBody);
             }

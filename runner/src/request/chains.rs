@@ -29,16 +29,30 @@ impl Chains {
         Some(chain)
     }
 
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Chain>> {
+        self.read().values().cloned().collect()
+    }
+
     /// The chains in which a conf names a plugin.
     pub fn naming(&self, plugin: &str) -> Vec<Arc<Chain>> {
-        self.read().values().filter(|chain| chain.names(plugin)).cloned().collect()
+        self.read()
+            .values()
+            .filter(|chain| chain.names(plugin))
+            .cloned()
+            .collect()
     }
 
     /// Takes away the chains that were not used for this long. Returns their tokens.
     pub fn expire(&self, unused_for: Duration) -> Vec<u32> {
         let now = Instant::now();
         let old = |chain: &Chain| now.saturating_duration_since(chain.last_used()) > unused_for;
-        let tokens: Vec<u32> = self.read().values().filter(|chain| old(chain)).map(|chain| chain.token).collect();
+        let tokens: Vec<u32> = self
+            .read()
+            .values()
+            .filter(|chain| old(chain))
+            .map(|chain| chain.token)
+            .collect();
         let mut gone = Vec::new();
         for token in tokens {
             let mut chains = self.write();

@@ -7,7 +7,6 @@ use plugin_api::rules;
 use super::overlay::Overlay;
 use super::service::CallKind;
 use super::state::{Answer, State};
-use crate::protocol::frame::MAX_PAYLOAD;
 use crate::protocol::message::Entries;
 
 /// Why something was not changed.
@@ -19,9 +18,9 @@ pub enum Refusal {
     Because(String),
 }
 
-impl From<rules::Broken> for Refusal {
-    fn from(rule: rules::Broken) -> Self {
-        Self::Because(rule.to_string())
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Because(reason)
     }
 }
 
@@ -35,8 +34,8 @@ pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
             rules::status(status)?;
             state.changes.status = Some(status);
         }
-        (number::ANSWER_STATUS, kind) => {
-            rules::answer_status(status, kind == CallKind::Response)?;
+        (number::ANSWER_STATUS, _) => {
+            rules::answer_status(status)?;
             state.answer = Some(begin(status, state.arena));
         }
         _ => return Err(Refusal::Unknown),
@@ -46,7 +45,11 @@ pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
 
 fn begin(status: u16, arena: &Bump) -> Answer<'_> {
     let headers = Overlay::new(Entries::default(), true, arena);
-    Answer { status, headers, body: b"" }
+    Answer {
+        status,
+        headers,
+        body: b"",
+    }
 }
 
 /// Changes a text of the call (`numbers::text`).
@@ -57,14 +60,19 @@ pub fn set_text(state: &mut State<'_>, what: u32, value: &[u8]) -> Edited {
             rules::path(value)?;
             state.changes.path = Some(state.copy(value));
         }
-        (text::BODY, _) => {
-            rules::body(value)?;
-            fits(value)?;
+        (text::BODY, kind) => {
+            match kind {
+                CallKind::Request => rules::request_body(value)?,
+                CallKind::Response => rules::response_body(value)?,
+            }
             state.changes.body = Some(state.copy(value));
         }
         (text::ANSWER_BODY, _) => return set_answer_body(state, value),
         (text::ERROR, _) => state.error = Some(state.copy(value)),
-        (text::CONSUMER, _) => state.changes.consumer = Some(state.copy(value)),
+        (text::CONSUMER, _) => {
+            rules::not_empty("a consumer", value)?;
+            state.changes.consumer = Some(state.copy(value));
+        }
         (text::CREDENTIAL, _) => state.changes.credential = Some(state.copy(value)),
         _ => return Err(Refusal::Unknown),
     }
@@ -72,21 +80,14 @@ pub fn set_text(state: &mut State<'_>, what: u32, value: &[u8]) -> Edited {
 }
 
 fn set_answer_body(state: &mut State<'_>, value: &[u8]) -> Edited {
-    rules::answer_body(value, state.message.kind() == CallKind::Response)?;
-    fits(value)?;
+    match state.message.kind() {
+        CallKind::Request => rules::request_answer_body(value)?,
+        CallKind::Response => rules::response_body(value)?,
+    }
     let value = state.copy(value);
     let answer = state.answer.as_mut().ok_or(Refusal::Unknown)?;
     answer.body = value;
     Ok(())
-}
-
-/// The protocol's limit, told where the author can see it and not at the end of the chain.
-fn fits(body: &[u8]) -> Edited {
-    if body.len() <= MAX_PAYLOAD {
-        return Ok(());
-    }
-    let reason = format!("a body of {} bytes does not fit into a frame of at most {MAX_PAYLOAD}", body.len());
-    Err(Refusal::Because(reason))
 }
 
 /// Takes a text of the call away.
@@ -104,18 +105,19 @@ pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
 /// # Errors
 /// The reason, for the author.
 pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
-    let value = (edit != edit::REMOVE).then_some(value);
     match (map, state.message.kind()) {
         (map::REQUEST_HEADERS, CallKind::Request) => {
-            let adds_to = edit == edit::ADD && state.changes.headers.get(name, 0).is_some();
-            rules::request_header(name, value, adds_to)?;
+            let values = usize::from(state.changes.headers.get(name, 0).is_some());
+            rules::request_header_edit(edit, name, value, values)?;
         }
-        (map::ARGS, CallKind::Request) => rules::arg(name)?,
-        (map::RESPONSE_HEADERS, CallKind::Request) => rules::beside_header(name, value)?,
-        (map::RESPONSE_HEADERS, CallKind::Response) | (map::ANSWER_HEADERS, _) => {
-            rules::response_header(name, value)?;
+        (map::ARGS, CallKind::Request) => rules::arg_name(name)?,
+        (map::RESPONSE_HEADERS, CallKind::Request) => rules::beside_header_edit(edit, name, value)?,
+        (map::RESPONSE_HEADERS, CallKind::Response) => {
+            rules::response_header_edit(edit, name, value)?;
         }
-        (map::SHARED | map::PRIVATE | map::GROUPS | map::LOG_FIELDS, _) => {}
+        (map::ANSWER_HEADERS, _) => rules::answer_header(name, value)?,
+        (map::GROUPS, _) => rules::not_empty("a group", name)?,
+        (map::SHARED | map::PRIVATE | map::LOG_FIELDS, _) => rules::not_empty("a value", name)?,
         _ => return Err(Refusal::Unknown),
     }
     Ok(())

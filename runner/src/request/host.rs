@@ -1,6 +1,9 @@
 //! What plugins may do with a call: the runner's side of the host functions. None of them unwinds.
 
-#![expect(unsafe_code, reason = "a plugin hands back the pointer that it got for the call")]
+#![expect(
+    unsafe_code,
+    reason = "a plugin hands back the pointer that it got for the call"
+)]
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +17,8 @@ use plugin_api::abi::{Bytes, CallPointer, Found, FoundEntry, Host, HostRef, LogR
 use super::answers::Asked;
 use super::edit;
 use super::overlay::Overlay;
-use super::state::{Message, Running, State};
 use super::plugin_log;
+use super::state::{Message, Running, State};
 
 /// The functions, for every plugin.
 pub fn host() -> HostRef {
@@ -52,7 +55,9 @@ thread_local! {
 
 /// Gives a call to plugin code. It may use it until `code` returns.
 pub fn lend<R>(state: &mut State<'_>, code: impl FnOnce(CallPointer) -> R) -> R {
-    let call = CallPointer { pointer: std::ptr::from_mut(state).cast() };
+    let call = CallPointer {
+        pointer: std::ptr::from_mut(state).cast(),
+    };
     CURRENT.set(Some(call));
     let result = code(call);
     CURRENT.set(None);
@@ -100,7 +105,11 @@ fn done(state: &mut State<'_>, edited: Result<(), edit::Refusal>) -> u32 {
 extern "C" fn log(record: &LogRecord) {
     let running = CURRENT.get().map(|call| {
         with(call, None, |state| {
-            Some((state.message.id(), state.route_key.to_owned(), state.running))
+            Some((
+                state.message.id(),
+                state.route_key.to_owned(),
+                state.running,
+            ))
         })
     });
     let _ = catch_unwind(|| {
@@ -112,7 +121,9 @@ extern "C" fn log(record: &LogRecord) {
             message: bytes(record.message),
             fields: bytes(record.fields),
             file: bytes(record.file),
-            call: running.flatten().map(|(id, route_key, Running { phase, .. })| (id, route_key, phase)),
+            call: running
+                .flatten()
+                .map(|(id, route_key, Running { phase, .. })| (id, route_key, phase)),
         });
     });
 }
@@ -121,7 +132,9 @@ extern "C" fn number(call: CallPointer, what: u32) -> u64 {
     with(call, 0, |state| match (what, state.message) {
         (number::ID, message) => message.id().into(),
         (number::METHOD, Message::Request(call)) => call.method.into(),
-        (number::STATUS, Message::Response(call)) => state.changes.status.unwrap_or(call.status).into(),
+        (number::STATUS, Message::Response(call)) => {
+            state.changes.status.unwrap_or(call.status).into()
+        }
         (number::REMAINING, _) => {
             let left = state.deadline.saturating_duration_since(Instant::now());
             u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)
@@ -190,7 +203,10 @@ extern "C" fn get(call: CallPointer, map: u32, name: Bytes, nth: usize) -> Found
 
 extern "C" fn entry(call: CallPointer, map: u32, index: usize) -> FoundEntry {
     let nothing = Found::nothing(numbers::ABSENT);
-    let none = FoundEntry { name: nothing, value: nothing };
+    let none = FoundEntry {
+        name: nothing,
+        value: nothing,
+    };
     with(call, none, |state| {
         let entry = map_of(state, map).and_then(|map| map.entry(index));
         entry.map_or(none, |entry| FoundEntry {
@@ -231,5 +247,7 @@ extern "C" fn ask(call: CallPointer, what: u32, name: Bytes) -> Found {
 }
 
 extern "C" fn error_text(call: CallPointer) -> Found {
-    with(call, Found::nothing(numbers::ABSENT), |state| Found::present(state.refusal))
+    with(call, Found::nothing(numbers::ABSENT), |state| {
+        Found::present(state.refusal)
+    })
 }

@@ -31,7 +31,12 @@ pub struct Change<'c> {
 impl<'c> Overlay<'c> {
     /// The entries of a frame, unchanged.
     pub fn new(base: Entries<'c>, any_case: bool, arena: &'c Bump) -> Self {
-        Self { base, any_case, changes: Vec::new_in(arena), cursor: Cell::default() }
+        Self {
+            base,
+            any_case,
+            changes: Vec::new_in(arena),
+            cursor: Cell::default(),
+        }
     }
 
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
@@ -90,25 +95,35 @@ impl<'c> Overlay<'c> {
 
     /// What the frame has of the names that no plugin has changed.
     pub fn unchanged(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
-        self.base.iter().filter(|entry| self.change(entry.name).is_none())
+        self.base
+            .iter()
+            .filter(|entry| self.change(entry.name).is_none())
     }
 
     /// The values that plugins have put in, by name.
     pub fn changed_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
         self.changes.iter().flat_map(|change| {
             let name = change.name;
-            change.values.iter().map(move |value| Entry { name, value: *value })
+            change.values.iter().map(move |value| Entry {
+                name,
+                value: *value,
+            })
         })
     }
 
     /// Whether a plugin has changed a name.
     pub fn change(&self, name: &[u8]) -> Option<&Change<'c>> {
-        self.changes.iter().find(|change| self.same(change.name, name))
+        self.changes
+            .iter()
+            .find(|change| self.same(change.name, name))
     }
 
     fn change_mut(&mut self, name: &'c [u8], keep: bool) -> &mut Change<'c> {
         self.cursor.set((0, 0));
-        let at = self.changes.iter().position(|change| self.same(change.name, name));
+        let at = self
+            .changes
+            .iter()
+            .position(|change| self.same(change.name, name));
         let at = at.unwrap_or_else(|| {
             let mut values = Vec::new_in(self.changes.bump());
             if keep {
@@ -128,6 +143,10 @@ impl<'c> Overlay<'c> {
     }
 
     fn same(&self, one: &[u8], other: &[u8]) -> bool {
-        if self.any_case { one.eq_ignore_ascii_case(other) } else { one == other }
+        if self.any_case {
+            one.eq_ignore_ascii_case(other)
+        } else {
+            one == other
+        }
     }
 }

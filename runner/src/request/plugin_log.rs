@@ -1,8 +1,8 @@
 //! Events of plugins on their way into the runner's log, under the plugin's name.
 
-use std::sync::{OnceLock, RwLock, PoisonError};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use crate::config::Level;
 use crate::plugins::generation::phase_name;
@@ -37,15 +37,28 @@ fn names() -> &'static RwLock<HashMap<u64, Arc<str>>> {
 
 /// Says what the events of a generation are logged under. Its code stays mapped, so the name stays too.
 pub fn introduce(generation: u64, name: &str) {
-    names().write().unwrap_or_else(PoisonError::into_inner).insert(generation, name.into());
+    names()
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(generation, name.into());
 }
 
 /// Logs an event. Any thread.
 pub fn forward(line: &Line<'_>) {
-    let name = names().read().unwrap_or_else(PoisonError::into_inner).get(&line.generation).cloned();
+    let name = names()
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&line.generation)
+        .cloned();
     let name = name.as_deref().unwrap_or("unknown");
     let span = line.call.as_ref().map(|(id, route_key, phase)| {
-        tracing::info_span!("call", id, route_key, phase = phase_name(*phase), generation = line.generation)
+        tracing::info_span!(
+            "call",
+            id,
+            route_key,
+            phase = phase_name(*phase),
+            generation = line.generation
+        )
     });
     let _entered = span.as_ref().map(tracing::Span::enter);
     plugin_event(PluginEvent {

@@ -16,7 +16,13 @@ pub fn write(state: &State<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
         (Message::Request(call), None) => rewrite(call, &state.changes, out),
         (Message::Response(call), Some(answer)) => {
             let headers = answer.headers.changed_entries();
-            message::response(out, call.id, status_of(answer.status), headers, Some(answer.body))
+            message::response(
+                out,
+                call.id,
+                status_of(answer.status),
+                headers,
+                Some(answer.body),
+            )
         }
         (Message::Response(call), None) => response(call, &state.changes, out),
     }
@@ -69,10 +75,16 @@ fn rewrite(call: RequestCall<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) -> R
 fn edits<'s, 'c>(map: &'s Overlay<'c>) -> impl Iterator<Item = Entry<'c>> + Clone + use<'s, 'c> {
     map.changes().iter().flat_map(|change| {
         let name = change.name;
-        let removed = change.values.is_empty().then_some(Entry { name, value: None });
+        let removed = change
+            .values
+            .is_empty()
+            .then_some(Entry { name, value: None });
         let values = change.values.iter();
         values
-            .map(move |value| Entry { name, value: Some(value.unwrap_or_default()) })
+            .map(move |value| Entry {
+                name,
+                value: Some(value.unwrap_or_default()),
+            })
             .chain(removed)
     })
 }
@@ -85,17 +97,32 @@ fn kept_args<'s, 'c>(
     args: &'s Overlay<'c>,
 ) -> impl Iterator<Item = Entry<'c>> + Clone + use<'s, 'c> {
     // A name that is sent replaces all values of it, so one that also came as a flag stays as it is.
-    let also_flag = move |name: &[u8]| args.unchanged().any(|entry| entry.name == name && entry.value.is_none());
+    let also_flag = move |name: &[u8]| {
+        args.unchanged()
+            .any(|entry| entry.name == name && entry.value.is_none())
+    };
     let kept = args.unchanged().filter(move |entry| !also_flag(entry.name));
-    let flags_only = args.changes().is_empty() && !call.args.is_empty() && kept.clone().next().is_none();
-    let nobody = Entry { name: b"plugin-runner-keeps-flags", value: None };
+    let flags_only =
+        args.changes().is_empty() && !call.args.is_empty() && kept.clone().next().is_none();
+    let nobody = Entry {
+        name: b"plugin-runner-keeps-flags",
+        value: None,
+    };
     kept.chain(flags_only.then_some(nobody))
 }
 
 /// The full set of headers, changed or not: with none the gateway drops Content-Type, Location and others, and with
 /// one it drops all that are not there.
-fn response(call: ResponseCall<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
-    let connection = changes.headers.get(b"connection", 0).flatten().unwrap_or_default();
+fn response(
+    call: ResponseCall<'_>,
+    changes: &Changes<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    let connection = changes
+        .headers
+        .get(b"connection", 0)
+        .flatten()
+        .unwrap_or_default();
     let new_body = changes.body.is_some();
     let kept = changes.headers.unchanged().filter(move |entry| {
         !is_hop_by_hop(entry.name, connection)
@@ -118,6 +145,11 @@ fn is_hop_by_hop(name: &[u8], connection: &[u8]) -> bool {
         b"upgrade",
         b"date",
     ];
-    let listed = || connection.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name)) || listed().any(|named| named.eq_ignore_ascii_case(name))
+    let listed = || {
+        connection
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+    };
+    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+        || listed().any(|named| named.eq_ignore_ascii_case(name))
 }

@@ -38,11 +38,17 @@ pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Pla
     }
     for phase in phases(state.message.kind()) {
         for (index, link) in snapshot.links.iter().enumerate() {
-            let LinkState::Ready(prepared) = &link.state else { continue };
+            let LinkState::Ready(prepared) = &link.state else {
+                continue;
+            };
             if !prepared.generation().has(phase) {
                 continue;
             }
-            state.running = Running { link: index, generation: prepared.generation().number, phase };
+            state.running = Running {
+                link: index,
+                generation: prepared.generation().number,
+                phase,
+            };
             match step(link, prepared, state, blame, place) {
                 Decision::Continue => {}
                 Decision::Respond => return Verdict::Answer,
@@ -67,16 +73,36 @@ fn failing(snapshot: &Snapshot, state: &State<'_>) -> Option<Verdict> {
 }
 
 fn log_failing(link: &Link, reason: &Arc<str>, state: &State<'_>) {
-    let (id, route_key, skipped) = (state.message.id(), state.route_key, link.on_failure == OnFailure::Skip);
+    let (id, route_key, skipped) = (
+        state.message.id(),
+        state.route_key,
+        link.on_failure == OnFailure::Skip,
+    );
     if let Some(before) = super::failures().admit(&format!("{route_key} {reason}")) {
-        tracing::error!(plugin = link.name, id, route_key, skipped, before, "{reason}");
+        tracing::error!(
+            plugin = link.name,
+            id,
+            route_key,
+            skipped,
+            before,
+            "{reason}"
+        );
     }
 }
 
-fn step(link: &Link, prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place) -> Decision {
-    let restore = (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
+fn step(
+    link: &Link,
+    prepared: &Prepared,
+    state: &mut State<'_>,
+    blame: &Blame,
+    place: Place,
+) -> Decision {
+    let restore =
+        (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
     let decision = enter(prepared, state, blame, place);
-    let Decision::Failed { panicked } = decision else { return decision };
+    let Decision::Failed { panicked } = decision else {
+        return decision;
+    };
     prepared.generation().failed();
     log_failure(link, state, panicked);
     match restore {
@@ -110,7 +136,9 @@ fn log_failure(link: &Link, state: &mut State<'_>, panicked: bool) {
     let error = state.error.take().unwrap_or(b"it did not say why");
     let error = String::from_utf8_lossy(error);
     let (id, route_key) = (state.message.id(), state.route_key);
-    let Running { generation, phase, .. } = state.running;
+    let Running {
+        generation, phase, ..
+    } = state.running;
     let skipped = link.on_failure == OnFailure::Skip;
     let cause = format!("{route_key} {} {phase} {error}", link.name);
     if let Some(before) = super::failures().admit(&cause) {

@@ -164,7 +164,9 @@ impl<'c> State<'c> {
             return Err(error);
         }
         self.asked = true;
-        let payload = self.exchange(what).inspect_err(|error| self.broken = Some(*error))?;
+        let payload = self
+            .exchange(what)
+            .inspect_err(|error| self.broken = Some(*error))?;
         self.answers.keep(what.to_wanted(), payload);
         Ok(self.answers.get(&what).flatten())
     }
@@ -186,17 +188,23 @@ impl<'c> State<'c> {
 
     /// The phase that runs belongs to a response.
     pub fn on_response(&self) -> bool {
-        matches!(self.running.phase, phase::HEADER_FILTER | phase::BODY_FILTER)
+        matches!(
+            self.running.phase,
+            phase::HEADER_FILTER | phase::BODY_FILTER
+        )
     }
 
     /// The values of the plugin that runs.
     pub fn private(&mut self) -> &mut Overlay<'c> {
         let link = self.running.link;
         let private = &mut self.changes.private;
-        let at = private.iter().position(|(of, _)| *of == link).unwrap_or_else(|| {
-            private.push((link, Overlay::new(Entries::default(), false, self.arena)));
-            private.len() - 1
-        });
+        let at = private
+            .iter()
+            .position(|(of, _)| *of == link)
+            .unwrap_or_else(|| {
+                private.push((link, Overlay::new(Entries::default(), false, self.arena)));
+                private.len() - 1
+            });
         &mut private[at].1
     }
 }

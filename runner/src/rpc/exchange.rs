@@ -6,8 +6,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::connection::{Connection, Exchange, Turn, send};
-use super::frame::kind;
 use super::input::Filled;
+use crate::protocol::frame::kind;
 use crate::request::service::{Ask, AskError, Call};
 
 /// The open line to the gateway of one running call.

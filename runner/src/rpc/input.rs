@@ -4,7 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::{buffers, frame};
+use super::buffers;
+use crate::protocol::frame;
 
 /// Bytes read from a connection, up to the end of the frame in progress and whatever was glued to it.
 #[derive(Debug, Default)]

@@ -2,9 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::buffers;
 use super::connection::{Connection, Turn};
 use super::exchange::Line;
-use super::{buffers, frame, message};
+use crate::protocol::{frame, message};
 use crate::request::service::{Blame, Call, ErrorCode};
 
 /// Runs `call` and replies for it, unless its deadline was faster: then what it wrote is dropped.

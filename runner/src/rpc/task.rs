@@ -13,9 +13,9 @@ use super::connection::{
     Connection, Event, Late, Phase, Registered, Step, Turn, Wait, error_frame,
 };
 use super::event_loop::EventLoop;
-use super::frame::kind;
 use super::server::Shared;
 use super::{buffers, readiness, run};
+use crate::protocol::frame::kind;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
 
 /// One connection on one loop. Dropped in any way, it closes the connection, unless another loop has taken it.

@@ -2,6 +2,7 @@
 //! code on the thread that listens to the supervisor.
 
 mod assigner;
+mod inside;
 mod orders;
 
 use std::io;
@@ -20,6 +21,8 @@ use super::privileges;
 use super::workshop::Factory;
 use crate::config::Config;
 use crate::telemetry::{self, Sink, Telemetry};
+
+pub use self::inside::inside;
 
 /// The hidden subcommand's whole life; stdin is the control socket. Does not return to run destructors when the
 /// supervisor is gone.

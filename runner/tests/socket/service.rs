@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use plugin_runner::protocol::frame::{self, kind};
 use plugin_runner::request::service::{
     Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched,
 };
-use plugin_runner::protocol::frame::{self, kind};
 use tokio::sync::{Semaphore, watch};
 
 /// Answers with its own payload, on the event loop.

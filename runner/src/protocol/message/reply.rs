@@ -4,9 +4,9 @@
 //! is decided in `request`; here is only how it is written.
 
 use super::Entry;
-use crate::request::service::ErrorCode;
 use crate::protocol::flat::{Cell, Writer};
 use crate::protocol::frame::{self, MAX_PAYLOAD, TooLong, kind};
+use crate::request::service::ErrorCode;
 
 /// Appends an ERROR frame.
 pub fn error(out: &mut Vec<u8>, code: ErrorCode) {

@@ -9,10 +9,11 @@ use rustix::net::{SendFlags, Shutdown};
 
 use super::Turn;
 use super::step::{Event, Exchange, Late, Phase, Running, Step, Wait};
+use crate::protocol::{frame, message};
 use crate::request::service::{Call, ErrorCode};
+use crate::rpc::buffers;
 use crate::rpc::event_loop::LoopId;
 use crate::rpc::input::{Filled, Input};
-use crate::rpc::{buffers, frame, message};
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);

@@ -14,7 +14,9 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::protocol::frame::kind;
-use crate::protocol::generated::a6::{Method, extra_info, httpreq_call, httpresp_call, prepare_conf};
+use crate::protocol::generated::a6::{
+    Method, extra_info, httpreq_call, httpresp_call, prepare_conf,
+};
 
 #[derive(Deserialize)]
 struct Line {

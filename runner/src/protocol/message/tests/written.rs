@@ -1,13 +1,13 @@
 //! What the runner writes passes the official verifier and reads back equal, with the generated code and with ours.
 
 use super::*;
-use crate::request::service::ErrorCode;
 use crate::protocol::flat::Table;
 use crate::protocol::frame::{self, MAX_PAYLOAD, kind};
 use crate::protocol::generated::a6::{err, extra_info, httpreq_call, httpresp_call, prepare_conf};
 use crate::protocol::message::{
     Question, Rewrite, error, prepared, question, response, rewrite, root, stop, unchanged,
 };
+use crate::request::service::ErrorCode;
 
 /// What a buffer holds already; of odd length, so that a payload's alignment is not the buffer's.
 const BEFORE: &[u8] = b"other";
