@@ -34,6 +34,7 @@ impl Assembler {
             .worker_threads(1)
             .max_blocking_threads(THREADS)
             .thread_name("configure")
+            .enable_time()
             .build()?;
         Ok(Self {
             registry,
