@@ -174,18 +174,11 @@ impl<C: Call> Connection<C> {
         Poll::Pending
     }
 
-    /// Closes the connection, whatever it is doing, if `home` has it; returns a call that waited on it. The gateway sees the close at once, also while a stuck loop still holds the descriptor.
-    pub(super) fn close(&self, home: LoopId) -> Option<C> {
+    /// Closes the connection, whatever it is doing, and returns a call that waited on it; `None` when it is not loop
+    /// `home` that has it. The gateway sees the close at once, also while a stuck loop still holds the descriptor.
+    pub(super) fn close(&self, home: LoopId) -> Option<Option<C>> {
         let mut state = self.lock();
-        if state.owner != home {
-            return None;
-        }
-        state.close(self.socket())
-    }
-
-    /// Whether the task on loop `home` is the one that serves it.
-    pub(super) fn is_owned_by(&self, home: LoopId) -> bool {
-        self.lock().owner == home
+        (state.owner == home).then(|| state.close(self.socket()))
     }
 
     /// The confs that the waiting call needs will never be ready.

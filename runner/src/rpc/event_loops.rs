@@ -138,8 +138,6 @@ impl<C: Call> EventLoops<C> {
         let mut table = self.lock();
         let place = table.serving.iter_mut().find(|each| each.id == stuck.id)?;
         *place = Arc::clone(fresh);
-        self.stuck.fetch_add(1, Ordering::Relaxed);
-        stuck.replace();
         let mut moved = Moved {
             connections: Vec::new(),
             culprits: Vec::new(),
@@ -150,6 +148,9 @@ impl<C: Call> EventLoops<C> {
                 moved.connections.push(Arc::clone(connection));
             }
         }
+        // Last: a loop that is not stuck any more ends at once, and would close what it still had.
+        self.stuck.fetch_add(1, Ordering::Relaxed);
+        stuck.replace();
         Some(moved)
     }
 

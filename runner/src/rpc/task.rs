@@ -41,17 +41,16 @@ pub(super) fn spawn<S: Service>(
 
 impl<S: Service> Drop for Task<S> {
     fn drop(&mut self) {
-        if self.connection.is_owned_by(self.home.id) {
-            if std::thread::panicking() {
-                tracing::error!(
-                    "a connection was closed after a panic: this is a fault of the runner"
-                );
-            }
-            if let Some(call) = self.connection.close(self.home.id) {
-                call.finish(false);
-            }
-            self.shared.loops.remove(self.connection.id);
+        let Some(waiting) = self.connection.close(self.home.id) else {
+            return;
+        };
+        if std::thread::panicking() {
+            tracing::error!("a connection was closed after a panic: this is a fault of the runner");
         }
+        if let Some(call) = waiting {
+            call.finish(false);
+        }
+        self.shared.loops.remove(self.connection.id);
     }
 }
 

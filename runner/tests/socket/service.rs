@@ -27,6 +27,8 @@ pub(crate) const ASKS: u8 = b'a';
 pub(crate) const ASKS_ON_THREAD: u8 = b'A';
 /// Waits until the service is configured; then echoes.
 pub(crate) const PENDING: u8 = b'p';
+/// Blocks the event loop for about as many hundreds of microseconds as its second byte says; then echoes.
+pub(crate) const BRIEF: u8 = b'b';
 /// Is refused.
 pub(crate) const REFUSED: u8 = b'r';
 /// Panics, which a call never does.
@@ -50,11 +52,11 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn pass(&self) {
+    fn pass(&self, patience: Duration) {
         let open = self.open.lock().unwrap();
         let waited = self
             .changed
-            .wait_timeout_while(open, Duration::from_secs(20), |open| !*open);
+            .wait_timeout_while(open, patience, |open| !*open);
         drop(waited);
     }
 }
@@ -160,7 +162,7 @@ impl FakeCall {
         let number = self.payload.get(1).copied().unwrap_or(0);
         blame.enter(u64::from(number) + 1, 3);
         self.fake.inside.fetch_add(1, Ordering::SeqCst);
-        self.fake.gate(number).pass();
+        self.fake.gate(number).pass(Duration::from_secs(20));
         blame.leave();
     }
 }
@@ -207,6 +209,10 @@ impl Call for FakeCall {
     fn run(&mut self, _deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
         match self.does() {
             STUCK | THREAD | PERMIT => self.pass_gate(blame),
+            BRIEF => {
+                let hundreds = self.payload.get(1).copied().unwrap_or(0);
+                Gate::default().pass(Duration::from_micros(u64::from(hundreds) * 100));
+            }
             PANICS => panic!("a call that panics"),
             ASKS | ASKS_ON_THREAD => {
                 let mut question = Vec::new();
