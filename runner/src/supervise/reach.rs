@@ -20,11 +20,22 @@ mod tests {
 
     #[test]
     fn the_outermost_closed_folder_is_named() {
-        let outer = tempfile::tempdir().unwrap(); // mode 0700
-        let inner = outer.path().join("inner");
+        let place = tempfile::tempdir().unwrap();
+        let mode = |mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(place.path(), permissions).unwrap();
+        };
+        let inner = place.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
-        assert_eq!(closed_folder(&inner.join("s")), Some(outer.path().into()));
-        std::fs::set_permissions(outer.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        assert_eq!(closed_folder(&outer.path().join("s")), None);
+        mode(0o711);
+        let above = closed_folder(&inner.join("s")); // of the machine, if any
+        mode(0o700);
+        let wanted = above.unwrap_or_else(|| place.path().to_owned());
+        assert_eq!(closed_folder(&inner.join("s")), Some(wanted));
+        mode(0o711);
+        assert_ne!(
+            closed_folder(&inner.join("s")).as_deref(),
+            Some(place.path())
+        );
     }
 }

@@ -158,7 +158,7 @@ fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it
     let load = Step::Load(library[0].clone());
     assert_eq!(folder.reload.worker_ended(), [], "it was not loading");
     for _ in 1..DEATHS {
-        assert_eq!(folder.reload.worker_started(), [load.clone()]);
+        assert_eq!(folder.reload.worker_started(), std::slice::from_ref(&load));
         assert_eq!(folder.reload.worker_ended(), []);
     }
     folder.reload.worker_started();

@@ -133,7 +133,7 @@ impl Worker {
     pub(super) fn kill(&self) {
         self.control.close();
         // It is not waited for yet, so the number is still its own.
-        if let Some(group) = self.child.as_ref().and_then(|child| pid(child)) {
+        if let Some(group) = self.child.as_ref().and_then(pid) {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
