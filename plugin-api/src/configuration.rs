@@ -83,6 +83,7 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "the fields are there to be named in messages")]
     struct Config {
         #[serde(default)]
         status: u16,
@@ -92,6 +93,7 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "as above")]
     struct Nested {
         #[serde(default)]
         scope: String,

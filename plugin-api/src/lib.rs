@@ -20,6 +20,8 @@ mod next;
 mod plugin;
 mod request;
 mod response;
+#[doc(hidden)]
+pub mod rules;
 mod value;
 
 pub use call::Call;
