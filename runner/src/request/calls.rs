@@ -105,25 +105,22 @@ impl Calls {
             self.tokens.forget(token);
         }
     }
+}
 
-    fn malformed(&self, error: &Malformed, payload: Vec<u8>) -> Refused {
-        if let Some(before) = failures().admit(&format!("malformed {error}")) {
-            tracing::warn!(
-                before,
-                "the gateway sent a call that cannot be read: {error}"
-            );
-        }
-        Refused {
-            code: ErrorCode::BadRequest,
-            payload,
-        }
+fn unreadable(error: &Malformed) -> ErrorCode {
+    if let Some(before) = failures().admit(&format!("malformed {error}")) {
+        tracing::warn!(
+            before,
+            "the gateway sent a call that cannot be read: {error}"
+        );
     }
+    ErrorCode::BadRequest
 }
 
 fn token(kind: CallKind, payload: &[u8]) -> Result<u32, Malformed> {
     match kind {
-        CallKind::Request => RequestCall::parse(payload).map(|call| call.conf_token),
-        CallKind::Response => ResponseCall::parse(payload).map(|call| call.conf_token),
+        CallKind::Request => RequestCall::conf_token(payload),
+        CallKind::Response => ResponseCall::conf_token(payload),
     }
 }
 
@@ -154,7 +151,12 @@ impl Service for Calls {
     fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
-            Err(error) => return Err(self.malformed(&error, payload)),
+            Err(error) => {
+                return Err(Refused {
+                    code: unreadable(&error),
+                    payload,
+                });
+            }
         };
         let Some(chain) = self.chains.get(token) else {
             tracing::debug!(
@@ -223,8 +225,9 @@ impl PluginCall {
             CallKind::Request => RequestCall::parse(&self.payload).map(Message::Request),
             CallKind::Response => ResponseCall::parse(&self.payload).map(Message::Response),
         };
-        let Ok(message) = message else {
-            return message::error(out, ErrorCode::BadRequest);
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => return message::error(out, unreadable(&error)),
         };
         let route_key = &self.chain.conf.route_key;
         let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);

@@ -1,5 +1,7 @@
 //! Writes what a chain has decided.
 
+use plugin_api::rules;
+
 use crate::protocol::frame::TooLong;
 use crate::protocol::message::{self, Entry, RequestCall, ResponseCall, Rewrite};
 
@@ -124,32 +126,22 @@ fn response(
         .flatten()
         .unwrap_or_default();
     let new_body = changes.body.is_some();
-    let kept = changes.headers.unchanged().filter(move |entry| {
-        !is_hop_by_hop(entry.name, connection)
-            && !(new_body && entry.name.eq_ignore_ascii_case(b"content-length"))
-    });
+    let length = |name: &[u8]| new_body && name.eq_ignore_ascii_case(b"content-length");
+    let kept = changes
+        .headers
+        .unchanged()
+        .filter(move |entry| !is_dropped(entry.name, connection) && !length(entry.name));
     let headers = kept.chain(changes.headers.changed_entries());
     message::response(out, call.id, changes.status, headers, changes.body)
 }
 
-/// RFC 9110 section 7.6.1, and Date: the gateway adds its own, beside the one that it is given.
-fn is_hop_by_hop(name: &[u8], connection: &[u8]) -> bool {
-    const NAMES: [&[u8]; 9] = [
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"date",
-    ];
-    let listed = || {
-        connection
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii)
-    };
-    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
-        || listed().any(|named| named.eq_ignore_ascii_case(name))
+/// Headers of the upstream's connection (RFC 9110 section 7.6.1), and Date: the gateway adds its own, beside the one
+/// that it is given.
+fn is_dropped(name: &[u8], connection: &[u8]) -> bool {
+    let mut listed = connection
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii);
+    rules::is_hop_by_hop(name)
+        || name.eq_ignore_ascii_case(b"date")
+        || listed.any(|named| named.eq_ignore_ascii_case(name))
 }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use plugin_runner::config::Config;
-use plugin_runner::rpc::generated::a6::prepare_conf;
+use plugin_runner::protocol::generated::a6::prepare_conf;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::fake::Library;

@@ -22,6 +22,15 @@ pub struct RequestCall<'f> {
 }
 
 impl<'f> RequestCall<'f> {
+    /// The token alone, of a payload of which nothing else was checked.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the way to the token leaves the payload.
+    #[inline]
+    pub fn conf_token(payload: &[u8]) -> Result<u32, Malformed> {
+        root(payload)?.u32(6).map_err(of("conf_token"))
+    }
+
     /// Checks a whole payload.
     ///
     /// # Errors
@@ -55,6 +64,15 @@ pub struct ResponseCall<'f> {
 }
 
 impl<'f> ResponseCall<'f> {
+    /// As [`RequestCall::conf_token`].
+    ///
+    /// # Errors
+    /// [`Malformed`] when the way to the token leaves the payload.
+    #[inline]
+    pub fn conf_token(payload: &[u8]) -> Result<u32, Malformed> {
+        root(payload)?.u32(3).map_err(of("conf_token"))
+    }
+
     /// Checks a whole payload.
     ///
     /// # Errors
