@@ -60,6 +60,14 @@ const TESTS: &[(&str, fn())] = &[
         the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not,
     ),
     (
+        "with_hot_reload_off_only_a_start_takes_libraries_up",
+        with_hot_reload_off_only_a_start_takes_libraries_up,
+    ),
+    (
+        "a_rotated_log_file_is_opened_again",
+        a_rotated_log_file_is_opened_again,
+    ),
+    (
         "what_third_party_code_prints_is_a_log_line",
         what_third_party_code_prints_is_a_log_line,
     ),
@@ -259,6 +267,33 @@ fn the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not() {
         assert_eq!(runner.ask("supervisor"), supervisor.to_string());
         runner::end(supervisor);
     }
+}
+
+fn with_hot_reload_off_only_a_start_takes_libraries_up() {
+    let mut runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.config.plugins.hot_reload = false;
+    runner.start();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    runner.install("a.so", Library::good("alpha 2"));
+    runner.signal(Signal::HUP);
+    runner.wait_for_log("plugins.hot_reload is false");
+    runner.crash();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+}
+
+fn a_rotated_log_file_is_opened_again() {
+    let mut runner = Runner::with(&[]);
+    let log = runner.socket().with_file_name("log");
+    runner.config.logging.file = Some(log.clone());
+    runner.start();
+    let rotated = log.with_extension("1");
+    std::fs::rename(&log, &rotated).unwrap();
+    runner.signal(Signal::USR1);
+    wait_for("the new file", || log.exists());
+    runner.ask("log");
+    wait_for("the line", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("an event of the worker"))
+    });
 }
 
 fn what_third_party_code_prints_is_a_log_line() {

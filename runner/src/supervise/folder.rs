@@ -25,6 +25,9 @@ pub enum FolderError {
     /// It cannot be read.
     #[error("plugins folder {} cannot be read: {cause}", path.display())]
     Unreadable { path: PathBuf, cause: Errno },
+    /// The state of a file in it cannot be read. Leaving the file out would look like its removal.
+    #[error("nothing is taken up from the plugins folder: {} cannot be looked at: {cause}", path.display())]
+    File { path: PathBuf, cause: Errno },
     /// Others could put code there.
     #[error("plugins folder {} is refused: {cause}", path.display())]
     Untrusted { path: PathBuf, cause: String },
@@ -36,6 +39,9 @@ impl FolderError {
         match self {
             Self::Unreadable { .. } => {
                 "create the folder, or correct plugins.dir; it is looked at again every 2 s"
+            }
+            Self::File { .. } => {
+                "make what it leads to accessible for the runner's user, or remove it"
             }
             Self::Untrusted { .. } => Trust::HINT,
         }
@@ -65,9 +71,11 @@ pub fn scan(path: &Path, trust: Trust) -> Result<Scan, FolderError> {
         if name.starts_with(b".") || !name.ends_with(b".so") {
             continue;
         }
-        let file = statat(&folder, entry.file_name(), AtFlags::empty());
-        if let Some(state) = state(file).map_err(unreadable)? {
-            files.insert(path.join(OsStr::from_bytes(name)), state);
+        let file = path.join(OsStr::from_bytes(name));
+        match state(statat(&folder, entry.file_name(), AtFlags::empty())) {
+            Ok(None) => {}
+            Ok(Some(state)) => drop(files.insert(file, state)),
+            Err(cause) => return Err(FolderError::File { path: file, cause }),
         }
     }
     Ok(Scan {

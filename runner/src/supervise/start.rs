@@ -116,7 +116,7 @@ fn prepare(
     };
     let socket = Socket::listen(&config.socket)?;
     tracing::info!("listening on {}", socket.path().display());
-    hint_at_reach(&socket);
+    hint_at_reach(&socket, config.socket.mode);
     let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
@@ -139,16 +139,18 @@ fn prepare(
     })
 }
 
-/// Gateway: its workers run as nobody.
-fn hint_at_reach(socket: &Socket) {
-    let Some(folder) = closed_folder(socket.path()) else {
-        return;
+/// Gateway: its workers run as nobody. Without root it is likely that gateway and runner are one user's.
+fn hint_at_reach(socket: &Socket, mode: u32) {
+    let obstacle = match closed_folder(socket.path()) {
+        Some(folder) => format!("{} is closed to it (chmod o+x)", folder.display()),
+        None if mode & 0o002 == 0 => format!("socket.mode is {mode:o}"),
+        None => return,
     };
-    tracing::warn!(
-        hint = "choose another folder in socket.file, or chmod o+x this one",
-        "a gateway that runs as another user (nobody) cannot connect: {} is closed to it",
-        folder.display()
-    );
+    let hint = format!("a gateway that runs as another user (nobody) cannot connect: {obstacle}");
+    match rustix::process::geteuid().is_root() {
+        true => tracing::warn!("{hint}"),
+        false => tracing::info!("{hint}"),
+    }
 }
 
 fn open_state(config: &Config) -> Option<StateDir> {

@@ -137,6 +137,8 @@ impl Supervisor {
 
     fn on(&mut self, event: Event) -> Flow {
         match event {
+            // Somebody at a terminal does not want to wait.
+            Event::Asked(Wanted::Stop("SIGINT")) if self.stopping => return Flow::Break(()),
             Event::Asked(Wanted::Stop(signal)) => return self.stop(signal),
             Event::Asked(Wanted::Rescan) => self.rescan(),
             Event::Asked(Wanted::ReopenLog) => self.telemetry.reopen(),

@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use plugin_runner::config::Config;
-use plugin_runner::protocol::generated::a6::prepare_conf;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::fake::Library;
@@ -216,12 +215,13 @@ pub(crate) fn end(pid: i32) {
     wait_for("its end", || !is_alive(pid));
 }
 
-/// A PREPARE_CONF payload, in hex digits.
+/// A PREPARE_CONF payload without a conf, in hex digits.
 pub(crate) fn conf(key: &str) -> String {
     let mut builder = flatbuffers::FlatBufferBuilder::new();
-    let key = Some(builder.create_string(key));
-    let message =
-        prepare_conf::Req::create(&mut builder, &prepare_conf::ReqArgs { conf: None, key });
+    let key = builder.create_string(key);
+    let message = builder.start_table();
+    builder.push_slot_always(6, key); // the second field of PrepareConf.Req
+    let message = builder.end_table(message);
     builder.finish_minimal(message);
     builder
         .finished_data()

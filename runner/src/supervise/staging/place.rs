@@ -19,6 +19,9 @@ use crate::supervise::workshop::{Library, Sha256};
 /// The folder of folders in `state.dir`.
 const LIBRARIES: &str = "libraries";
 
+/// Folders tried before giving up.
+const ATTEMPTS: u32 = 5;
+
 /// A place for copies.
 #[derive(Debug)]
 pub enum Place {
@@ -35,7 +38,8 @@ impl Place {
     /// When there cannot be one.
     pub fn folder(state: &StateDir) -> Result<Self, StateError> {
         let all = state.folder(LIBRARIES)?;
-        loop {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let name = format!(
                 "{}-{:x}",
@@ -43,13 +47,19 @@ impl Place {
                 now.map_or(0, |now| now.as_nanos())
             );
             let ours = all.folder(&name)?;
-            let locked = flock(&ours, FlockOperation::NonBlockingLockExclusive);
-            // Somebody who cleans up may have been faster than the lock.
-            if locked.is_ok() && ours.is_in_place() {
+            // Somebody who cleans up may be faster than the lock.
+            last = flock(&ours, FlockOperation::NonBlockingLockExclusive).err();
+            if last.is_none() && ours.is_in_place() {
                 clean_up(&all, &name);
                 return Ok(Self::Folder(ours));
             }
         }
+        let path = all.path().to_owned();
+        let cause = last.map_or_else(
+            || io::Error::other("it is removed again and again"),
+            Into::into,
+        );
+        Err(StateError::System { path, cause })
     }
 
     /// Keeps a copy: its path, or its memory.

@@ -24,6 +24,9 @@ impl Supervisor {
     }
 
     pub(super) fn scanned(&mut self, scan: Result<Scan, FolderError>) {
+        if self.libraries.frozen.load(Ordering::Relaxed) {
+            return; // a last look that was under way
+        }
         match scan {
             Ok(scan) => {
                 if self.libraries.fault.take().is_some() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Flow, Supervisor, Timer};
 use crate::supervise::control::message::{Start, ToWorker};
-use crate::supervise::spawn::{Outfit, Worker};
+use crate::supervise::spawn::{Host, Outfit, Worker};
 
 /// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -110,7 +110,8 @@ impl Supervisor {
         let lived = worker.lived();
         let number = worker.number;
         let cause = worker.bury();
-        if self.stopping {
+        // In one process there is nobody to start another worker; the reason comes out at its own end.
+        if self.stopping || matches!(self.host, Host::Here(_)) {
             return Flow::Break(());
         }
         let steps = self.libraries.reload.worker_ended();
@@ -130,10 +131,11 @@ impl Supervisor {
         Flow::Continue(())
     }
 
-    /// Lets calls in flight and the backlog finish. Asked a second time, it does not wait for them.
+    /// Lets calls in flight and the backlog finish. Gateway: it asks us to leave and is gone itself a moment later, so
+    /// being asked again changes nothing.
     pub(super) fn stop(&mut self, reason: &str) -> Flow {
         if std::mem::replace(&mut self.stopping, true) {
-            return Flow::Break(());
+            return Flow::Continue(());
         }
         tracing::info!("stopping: {reason}");
         // From here on a new connection reaches our successor, or nobody; what waits in the backlog is still served.

@@ -114,9 +114,10 @@ impl TokenFile {
     /// Leaves out what is no longer needed, if nobody else uses the file.
     fn rewrite(&mut self, now: u64) -> io::Result<()> {
         if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            // The attempt may have lost our shared lock, and with it the file.
+            // The attempt may have lost our shared lock, and with it the file. The next attempt comes as late as if
+            // this one had been of use.
             self.file = open_shared(&self.folder)?;
-            self.read(now)?;
+            self.lines = 0;
             return Ok(());
         }
         let lines = self.read(now)?;
