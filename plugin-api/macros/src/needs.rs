@@ -16,11 +16,11 @@ impl Needs {
     /// Takes the attributes off the phase.
     pub(crate) fn take(attributes: &mut Vec<Attribute>) -> Result<Self> {
         let mut all = Self::default();
-        let (needs, rest) = attributes
+        let (needs, rest): (Vec<_>, _) = attributes
             .drain(..)
             .partition(|attribute| attribute.path().is_ident("needs"));
         *attributes = rest;
-        for attribute in Vec::from(needs) {
+        for attribute in needs {
             all.add(attribute.parse_args()?);
         }
         Ok(all)
