@@ -22,6 +22,8 @@ mod request;
 mod response;
 #[doc(hidden)]
 pub mod rules;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod value;
 
 pub use call::Call;

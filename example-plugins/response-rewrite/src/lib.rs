@@ -151,5 +151,117 @@ impl Plugin for ResponseRewrite {
 fn not_compiled(index: usize, error: &regex::Error) -> Error {
     let text = error.to_string();
     let reason = text.lines().last().unwrap_or_default();
-    Error::new(reason).context(format_args!("`filters[{index}].regex`"))
+    Error::new(reason.trim_start_matches("error: ")).context(format_args!("`filters[{index}].regex`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use plugin_api::{Configuration, testing};
+
+    use super::*;
+
+    fn upstream() -> testing::Response {
+        testing::Response::new(201)
+            .header("Content-Type", "text/plain")
+            .header("X-Upstream", "u1")
+            .body("hello from upstream, hello\n")
+    }
+
+    #[track_caller]
+    fn rewritten(conf: &str, response: testing::Response) -> testing::Outcome {
+        let rewrite = testing::conf::<ResponseRewrite>(conf).unwrap();
+        let outcome = rewrite.response(response);
+        assert!(outcome.continues(), "{outcome:?}");
+        outcome
+    }
+
+    #[track_caller]
+    fn refused(conf: &str) -> String {
+        let refused = testing::conf::<ResponseRewrite>(conf).unwrap_err();
+        refused.to_string()
+    }
+
+    #[test]
+    fn without_a_conf_only_its_header_is_new_and_nothing_is_asked() {
+        let outcome = rewritten("{}", upstream());
+        assert_eq!(outcome.status(), 201);
+        assert_eq!(outcome.header("X-Resp-A6-Runner").unwrap(), "Rust");
+        assert_eq!(outcome.header("X-Upstream").unwrap(), "u1");
+        assert!(outcome.body().is_none());
+        assert!(outcome.undeclared_questions().is_empty());
+    }
+
+    #[test]
+    fn status_headers_and_body_come_from_the_conf() {
+        let conf = r#"{"status": 202, "headers": {"x-upstream": "1"}, "body": "replaced"}"#;
+        let outcome = rewritten(conf, upstream().header("Content-Encoding", "gzip"));
+        assert_eq!(outcome.status(), 202);
+        assert!(outcome.header_values("X-Upstream").eq(["1"]));
+        assert_eq!(outcome.body().unwrap(), "replaced");
+        assert!(outcome.header("Content-Encoding").is_none());
+        assert_eq!(outcome.header("Content-Type").unwrap(), "text/plain");
+        assert!(outcome.undeclared_questions().is_empty());
+    }
+
+    #[test]
+    fn a_filter_replaces_the_first_match_or_all() {
+        for (scope, body) in [
+            (r#""replace": "bye""#, "bye from upstream, hello\n"),
+            (
+                r#""scope": "once", "replace": "bye""#,
+                "bye from upstream, hello\n",
+            ),
+            (
+                r#""scope": "global", "replace": "bye""#,
+                "bye from upstream, bye\n",
+            ),
+            (
+                r#""scope": "global", "replace": "<$1>""#,
+                "<e> from upstream, <e>\n",
+            ),
+        ] {
+            let conf = format!(r#"{{"filters": [{{"regex": "h(.)llo", {scope}}}]}}"#);
+            let outcome = rewritten(&conf, upstream());
+            assert_eq!(outcome.body().unwrap(), body, "{scope}");
+            assert_eq!(outcome.undeclared_questions(), ["response_body"]);
+        }
+    }
+
+    #[test]
+    fn filters_work_one_after_the_other_on_bytes_of_any_kind() {
+        let conf = r#"{"filters": [{"regex": "a", "replace": "b"}, {"regex": "bb", "replace": "c"}], "body": "unused"}"#;
+        let outcome = rewritten(conf, testing::Response::new(200).body(b"\xffab"));
+        assert_eq!(outcome.body().unwrap().as_bytes(), b"\xffc");
+    }
+
+    #[test]
+    fn a_body_without_a_match_an_encoded_one_and_none_at_all_stay_as_they_are() {
+        let conf = r#"{"filters": [{"regex": "nowhere", "replace": "x"}]}"#;
+        assert!(rewritten(conf, upstream()).body().is_none());
+        let no_body = testing::Response::new(204);
+        assert!(rewritten(conf, no_body).body().is_none());
+        let encoded = upstream().header("Content-Encoding", "br");
+        let outcome = rewritten(r#"{"filters": [{"regex": "hello"}]}"#, encoded);
+        assert!(outcome.body().is_none());
+        assert_eq!(outcome.events()[0].level, tracing::Level::WARN);
+    }
+
+    #[test]
+    fn a_bad_conf_is_refused_with_its_place() {
+        let conf = r#"{"filters": [{"regex": "a"}, {"regex": "(b"}]}"#;
+        assert_eq!(refused(conf), "`filters[1].regex`: unclosed group");
+        let conf = r#"{"filters": [{"regex": "a", "scope": "twice"}]}"#;
+        assert!(refused(conf).starts_with("at `filters[0].scope`: unknown variant `twice`"));
+        assert!(refused(r#"{"status": 101}"#).starts_with("`status`: 101 is not 200 to 599"));
+    }
+
+    #[test]
+    fn the_schema_names_every_key_and_no_other() {
+        let schema = Config::schema().unwrap();
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["properties"].as_object().unwrap().len(), 4);
+        let filter = &schema["$defs"]["Filter"];
+        assert_eq!(filter["required"][0], "regex");
+        assert_eq!(filter["properties"].as_object().unwrap().len(), 3);
+    }
 }

@@ -16,7 +16,7 @@ impl Needs {
     /// Takes the attributes off the phase.
     pub(crate) fn take(attributes: &mut Vec<Attribute>) -> Result<Self> {
         let mut all = Self::default();
-        let (needs, rest): (Vec<Attribute>, _) = attributes
+        let (needs, rest): (Vec<_>, _) = attributes
             .drain(..)
             .partition(|attribute| attribute.path().is_ident("needs"));
         *attributes = rest;
