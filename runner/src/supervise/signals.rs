@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) enum Wanted {
     /// SIGTERM or SIGINT: this one.
     Stop(&'static str),
-    /// SIGHUP: look at the plugins folder.
+    /// SIGHUP: look at the plugins folder, and at the configuration's log level.
     Rescan,
     /// SIGUSR1: the log file was rotated.
     ReopenLog,

@@ -3,6 +3,7 @@
 
 mod libraries;
 mod life;
+mod reread;
 mod stager;
 
 use std::collections::{BTreeMap, HashMap};
@@ -140,7 +141,10 @@ impl Supervisor {
             // Somebody at a terminal does not want to wait.
             Event::Asked(Wanted::Stop("SIGINT")) if self.stopping => return Flow::Break(()),
             Event::Asked(Wanted::Stop(signal)) => return self.stop(signal),
-            Event::Asked(Wanted::Rescan) => self.rescan(),
+            Event::Asked(Wanted::Rescan) => {
+                self.reread();
+                self.rescan();
+            }
             Event::Asked(Wanted::ReopenLog) => self.telemetry.reopen(),
             Event::ParentGone => return self.stop("the gateway is gone"),
             Event::Scanned(scan) => {
