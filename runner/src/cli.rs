@@ -1,1 +1,116 @@
-//! cli
+//! The command line: what may be typed, and which module does it. Does nothing itself.
+
+mod start;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use clap::{Parser, Subcommand};
+use plugin_api::{ABI_MAJOR, ABI_MINOR};
+
+use crate::{dev, exit};
+pub use start::Start;
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version} (plugin ABI {ABI_MAJOR}.{ABI_MINOR})")
+});
+
+/// With what people ask next when a library does not load.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (rustc, target) = (env!("BUILD_RUSTC"), env!("BUILD_TARGET"));
+    format!("{}\nbuilt by: {rustc}\ntarget:   {target}", *VERSION)
+});
+
+/// Runs plugins from native libraries (.so files) for an API gateway.
+///
+/// The gateway starts it as its child and asks it over a Unix socket which plugins a request
+/// meets. A library that is put into the plugins folder serves; one that is replaced is swapped
+/// while requests flow.
+#[derive(Debug, Parser)]
+#[command(name = "plugin-runner", version = VERSION.as_str(), long_version = LONG_VERSION.as_str())]
+#[command(after_help = "Type `plugin-runner help start` for the options of `start`.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(visible_alias = "run")]
+    Start(Start),
+    /// Serve HTTP as the gateway would, for trying plugins without one
+    Dev(dev::Options),
+    /// The process that runs plugin code; started by `start`.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// The arguments of this process.
+///
+/// # Errors
+/// The code to end with, after help, version or the fault was printed.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        // Fails only if nobody reads it.
+        let _ = error.print();
+        if error.use_stderr() {
+            ExitCode::from(exit::USAGE)
+        } else {
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// Does what was asked for; returns when it is done.
+///
+/// # Errors
+/// What is to be told, with its causes.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Start(start) => start.run(),
+        Command::Dev(options) => dev::run(options),
+        Command::Worker => start::worker(),
+    }
+}
+
+/// Writes a result to stdout. A reader that went away is no error.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_another_word_for_start() {
+        for command in ["start", "run"] {
+            let line = ["plugin-runner", command, "--plugins", "p", "--test"];
+            let Command::Start(start) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("{command} is not start")
+            };
+            assert_eq!(start.plugins, Some("p".into()));
+            assert!(start.test);
+        }
+    }
+
+    #[test]
+    fn the_version_names_the_plugin_abi() {
+        let mut command = Cli::command();
+        let version = command.render_version();
+        assert_eq!(version, "plugin-runner 0.1.0 (plugin ABI 1.0)\n");
+        let long = command.render_long_version();
+        assert!(long.contains("built by: rustc 1."), "{long}");
+        assert!(!command.render_help().to_string().contains("worker"));
+    }
+}

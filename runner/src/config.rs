@@ -167,6 +167,15 @@ pub struct Tokens {
     pub expire: Duration,
 }
 
+/// How `start` shall run, beside the configuration: what only makes sense on a command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Everything in one process, for debuggers.
+    pub no_supervisor: bool,
+    /// Leave when the parent process ends, whatever it is. Without it that holds for a gateway.
+    pub exit_with_parent: bool,
+}
+
 impl Default for Socket {
     fn default() -> Self {
         Self {

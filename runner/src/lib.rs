@@ -1,13 +1,20 @@
-//! A call walks down this list; its reply walks back up.
+//! The runner. A call walks down this list; its reply walks back up:
+//!
+//! - [`supervise`]: who keeps the worker alive: processes, signals, tokens, logs, libraries on disk
+//! - [`rpc`]: socket → frames, on which thread a call runs, its deadline
+//! - [`request`]: which plugins run, in what order, and what they decided
+//! - [`plugins`]: load, check, configure, call and replace plugin code
+//!
+//! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], and [`dev`],
+//! the local gateway. `ARCHITECTURE.md` has the whole picture.
 
-pub mod plugins;
-pub mod request; // which plugins run, in what order, and what they decided
-pub mod rpc; // socket → frames → typed messages, on which thread a call runs, its deadline
-pub mod supervise; // who keeps the worker alive: processes, signals, tokens, logs, libraries on disk // load, check, configure, call and replace plugin code
-
-// Around them:
 pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod exit;
+pub mod plugins;
+pub mod protocol;
+pub mod request;
+pub mod rpc;
+pub mod supervise;
 pub mod telemetry;

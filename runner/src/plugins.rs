@@ -4,6 +4,7 @@
 //! `registry` says which one serves, `pace` where it may run.
 
 pub mod compat;
+pub mod elf;
 pub mod generation;
 pub mod instance;
 pub mod library;

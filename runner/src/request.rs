@@ -1,3 +1,29 @@
 //! What happens to one request: which plugins run, in what order, and what they decided.
+//!
+//! `conf → chain → assemble` make what a token stands for; `calls → run → host, edit → reply` are the path of a call.
 
+pub mod answers;
+pub mod assemble;
+pub mod assign;
+pub mod calls;
+pub mod chain;
+pub mod chains;
+pub mod conf;
+pub mod edit;
+pub mod host;
+pub mod overlay;
+pub mod plugin_log;
+pub mod reply;
+pub mod run;
 pub mod service;
+pub mod state;
+
+use std::sync::LazyLock;
+
+use crate::telemetry::Repeated;
+
+/// Keeps a failure that every call of a route meets from flooding the log.
+fn failures() -> &'static Repeated {
+    static FAILURES: LazyLock<Repeated> = LazyLock::new(Repeated::new);
+    &FAILURES
+}

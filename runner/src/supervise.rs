@@ -1,1 +1,32 @@
-//! supervise
+//! Who keeps the runner alive: the supervisor and its worker, signals, tokens, libraries on disk.
+//!
+//! The supervisor never opens plugin code. The worker does, as another user, and may die of it.
+//!
+//! Supervisor: `start → supervisor → socket, tokens, watch → folder, reload, staging, spawn`.
+//! Worker: `worker → privileges, orders → workshop` (which `request` and `plugins` implement).
+
+pub mod accounts;
+mod backoff;
+pub mod control;
+mod descriptors;
+pub mod fingerprint;
+pub mod folder;
+mod leave;
+mod output;
+mod parent;
+mod privileges;
+mod reach;
+pub mod reload;
+mod signals;
+mod socket;
+mod spawn;
+pub mod staging;
+mod start;
+pub mod state;
+mod supervisor;
+pub mod tokens;
+pub mod watch;
+pub mod worker;
+pub mod workshop;
+
+pub use start::start;

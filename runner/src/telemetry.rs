@@ -106,6 +106,15 @@ impl Sink {
 }
 
 impl Telemetry {
+    /// [`Self::init`] as the configuration wants it.
+    ///
+    /// # Errors
+    /// As `init`.
+    pub fn of(logging: &Logging) -> Result<Self, TelemetryError> {
+        let sink = Sink::of(logging);
+        Self::init(logging.level, Style::of(logging.format, &sink), sink)
+    }
+
     /// Sets up the log of this process: from here on every tracing event becomes a line, and so
     /// does a panic. Starts one thread.
     ///
@@ -183,7 +192,12 @@ pub fn set_level(level: Level) {
 
 /// Instead of std's hook, which writes to stderr and waits for a reader of it.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("(no message)");
+    let payload = panic.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)");
     let place = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
     let backtrace = std::backtrace::Backtrace::capture();

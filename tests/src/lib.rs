@@ -1,1 +1,11 @@
-//! The harness of the end-to-end tests.
+//! The harness of the end-to-end tests: the real runner as a child process, real libraries, and a gateway that speaks
+//! to it over its real socket. A test says what happens in one line for each fact; waiting is always for a condition,
+//! with a deadline.
+
+pub mod artifacts; // the runner and the libraries, built once
+pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
+pub mod gateway; // the other end of the socket
+pub mod log; // what the runner says
+pub mod message; // what the two ends say to each other
+pub mod runner; // the runner as a child process
+pub mod wait; // until a condition holds

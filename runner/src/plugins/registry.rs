@@ -103,6 +103,11 @@ impl Registry {
             .collect()
     }
 
+    /// Whether the collecting has ended.
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
     /// The generation that serves a name.
     ///
     /// # Errors

@@ -187,7 +187,8 @@ impl Write for Capped {
             self.text.push_str(part);
             return Ok(());
         }
-        self.text.push_str(&part[..part.floor_char_boundary(room)]);
+        let end = (0..=room).rev().find(|end| part.is_char_boundary(*end));
+        self.text.push_str(&part[..end.unwrap_or(0)]);
         self.text.push_str("… (cut)");
         Err(fmt::Error)
     }

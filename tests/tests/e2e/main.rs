@@ -1,1 +1,3 @@
-//! End-to-end tests.
+//! End-to-end tests: the real binary, a real socket, real libraries. Every promise is a test named as a sentence.
+
+mod serving;

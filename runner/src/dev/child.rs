@@ -1,0 +1,144 @@
+//! The runner as a child of the local gateway: started, waited for, started again, ended.
+
+use std::fs::DirBuilder;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+
+use super::Options;
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+/// gateway: a runner that ended is started again 3 s later.
+pub(super) const RESPAWN_DELAY: Duration = Duration::from_secs(3);
+/// The gateway sends SIGKILL after 1 s; a developer wants to see a plugin's last words.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A folder of our own for the socket; removed with everything in it when dropped.
+pub(super) struct SocketFolder(PathBuf);
+
+impl SocketFolder {
+    pub(super) fn create() -> anyhow::Result<Self> {
+        let path =
+            std::env::temp_dir().join(format!("plugin-runner-dev-{}", super::random_hex(16)));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("cannot create the socket's folder {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.0.join("runner.sock")
+    }
+}
+
+impl Drop for SocketFolder {
+    fn drop(&mut self) {
+        // Best effort: a left-over folder in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running runner. Its output goes to our standard error.
+pub(super) struct Runner {
+    child: Child,
+}
+
+impl Runner {
+    /// Starts `start` of this very program, as the gateway would.
+    pub(super) fn spawn(options: &Options, socket: &Path) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let mut command = Command::new(&program);
+        command.arg("start").arg("--exit-with-parent");
+        for (flag, value) in [
+            ("--config", &options.config),
+            ("--plugins", &options.plugins),
+        ] {
+            if let Some(value) = value {
+                command.arg(flag).arg(value);
+            }
+        }
+        let mut address = std::ffi::OsString::from("unix:");
+        address.push(socket);
+        let output = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("cannot pass standard error on")?;
+        command
+            .env("APISIX_LISTEN_ADDRESS", address)
+            .env("APISIX_CONF_EXPIRE_TIME", "3600")
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(output))
+            // A group of its own: Ctrl-C reaches us only, and we pass it on as SIGTERM.
+            .process_group(0);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self { child })
+    }
+
+    /// Waits until the socket accepts. Fails when the runner ends first or 10 s are over.
+    pub(super) async fn wait_until_accepting(&mut self, socket: &Path) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        while UnixStream::connect(socket).await.is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the runner ended before it accepted a connection ({status})");
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "the runner did not accept a connection on {} within 10 s",
+                    socket.display()
+                );
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Resolves when the runner has ended, with a description of how.
+    pub(super) async fn ended(&mut self) -> String {
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status.to_string(),
+                Ok(None) => sleep(POLL).await,
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    /// Ends the runner: SIGTERM, then SIGKILL after 5 s.
+    pub(super) async fn stop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // It may have ended just now; then there is nothing to signal.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        if tokio::time::timeout(STOP_DEADLINE, self.ended())
+            .await
+            .is_err()
+        {
+            self.end_now();
+        }
+    }
+
+    fn end_now(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Runner {
+    /// Leaves no process behind on an early return.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.end_now();
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the gateway has answered to questions of one call, declared or not. Each is asked once.
+
+use elsa::FrozenVec;
+
+use crate::protocol::message::ExtraInfo;
+
+/// Something that a call does not carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A variable of the gateway.
+    Variable(Box<[u8]>),
+    /// The client's body.
+    RequestBody,
+    /// The upstream's body. The gateway gives it once.
+    ResponseBody,
+}
+
+/// The answers so far. They stay where they are until the call ends, so plugins can borrow them.
+#[derive(Default)]
+pub struct Answers {
+    known: FrozenVec<Box<(Wanted, Vec<u8>)>>,
+}
+
+impl Answers {
+    /// Keeps the payload of an answer, which parsed.
+    pub fn keep(&self, wanted: Wanted, payload: Vec<u8>) {
+        self.known.push(Box::new((wanted, payload)));
+    }
+
+    /// The answer: `None` when it was not asked yet, `Some(None)` when the gateway has no such thing.
+    pub fn get(&self, what: &Asked<'_>) -> Option<Option<&[u8]>> {
+        let known = self.known.iter().find(|known| what.is(&known.0))?;
+        Some(
+            ExtraInfo::parse(&known.1)
+                .ok()
+                .and_then(|answer| answer.result),
+        )
+    }
+}
+
+/// A borrowed [`Wanted`].
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// A variable of the gateway.
+    Variable(&'a [u8]),
+    /// The client's body.
+    RequestBody,
+    /// The upstream's body.
+    ResponseBody,
+}
+
+impl Asked<'_> {
+    /// An owned copy.
+    pub fn to_wanted(self) -> Wanted {
+        match self {
+            Self::Variable(name) => Wanted::Variable(name.into()),
+            Self::RequestBody => Wanted::RequestBody,
+            Self::ResponseBody => Wanted::ResponseBody,
+        }
+    }
+
+    fn is(&self, wanted: &Wanted) -> bool {
+        match (self, wanted) {
+            (Self::Variable(one), Wanted::Variable(other)) => **one == **other,
+            (Self::RequestBody, Wanted::RequestBody)
+            | (Self::ResponseBody, Wanted::ResponseBody) => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The plugins behind one token. A call takes one snapshot and keeps it: versions never mix inside a call.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use plugin_api::abi::numbers::phase;
+use tokio::sync::watch;
+
+use super::answers::{Asked, Wanted};
+use super::conf::Conf;
+use super::service::CallKind;
+use crate::config::OnFailure;
+use crate::plugins::instance::Prepared;
+
+/// One token's chain, in its present state.
+#[derive(Debug)]
+pub struct Chain {
+    /// What the gateway calls it by.
+    pub token: u32,
+    /// What was prepared.
+    pub conf: Conf,
+    /// What calls run.
+    snapshot: ArcSwap<Snapshot>,
+    /// True once every conf was configured or refused for the first time.
+    ready: watch::Sender<bool>,
+    /// Held while confs are configured: one assembly at a time.
+    pub(super) assembly: Mutex<()>,
+    /// Milliseconds since `born` of the last call.
+    last_used: AtomicU64,
+    born: Instant,
+}
+
+/// What the calls of a chain run until the next change.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// In the gateway's order.
+    pub links: Vec<Link>,
+    needs: [Vec<Wanted>; 2],
+}
+
+/// One plugin of a chain.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The plugin's name.
+    pub name: String,
+    /// What it runs with.
+    pub state: LinkState,
+    /// What its failure means for the call.
+    pub on_failure: OnFailure,
+}
+
+/// What a link runs with.
+#[derive(Debug, Clone)]
+pub enum LinkState {
+    /// It serves.
+    Ready(Arc<Prepared>),
+    /// It cannot run, for this reason: its calls fail.
+    Failing(Arc<str>),
+}
+
+impl Chain {
+    /// A chain whose confs are still to be configured.
+    pub fn new(token: u32, conf: Conf) -> Self {
+        Self {
+            token,
+            conf,
+            snapshot: ArcSwap::default(),
+            ready: watch::Sender::new(false),
+            assembly: Mutex::new(()),
+            last_used: AtomicU64::new(0),
+            born: Instant::now(),
+        }
+    }
+
+    /// What a call runs: taken once, kept until its end.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// `Some` until the confs were configured for the first time.
+    pub fn pending(&self) -> Option<watch::Receiver<bool>> {
+        (!*self.ready.borrow()).then(|| self.ready.subscribe())
+    }
+
+    /// Puts another snapshot in place, for all calls from now on.
+    pub fn publish(&self, links: Vec<Link>) {
+        self.snapshot.store(Arc::new(Snapshot::new(links)));
+        self.ready.send_replace(true);
+    }
+
+    /// Whether a conf names a plugin.
+    pub fn names(&self, plugin: &str) -> bool {
+        self.conf.plugins.iter().any(|conf| conf.name == plugin)
+    }
+
+    /// Notes a use.
+    pub fn touch(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.born).as_millis();
+        self.last_used
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it was last used, or made.
+    pub fn last_used(&self) -> Instant {
+        self.born + std::time::Duration::from_millis(self.last_used.load(Ordering::Relaxed))
+    }
+}
+
+impl Snapshot {
+    fn new(links: Vec<Link>) -> Self {
+        let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
+        Self { links, needs }
+    }
+
+    /// What the plugins declare to need beyond the frame: asked before they run, in one go.
+    pub fn needs(&self, kind: CallKind) -> &[Wanted] {
+        &self.needs[usize::from(kind == CallKind::Response)]
+    }
+
+    /// The plugins that serve.
+    pub fn ready(&self) -> impl Iterator<Item = &Arc<Prepared>> {
+        self.links.iter().filter_map(|link| match &link.state {
+            LinkState::Ready(prepared) => Some(prepared),
+            LinkState::Failing(_) => None,
+        })
+    }
+}
+
+/// The phases of a call, in order: all plugins run one, then all run the next.
+pub fn phases(kind: CallKind) -> [u32; 2] {
+    match kind {
+        CallKind::Request => [phase::REWRITE, phase::ACCESS],
+        CallKind::Response => [phase::HEADER_FILTER, phase::BODY_FILTER],
+    }
+}
+
+fn needs(links: &[Link], kind: CallKind) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    let mut want = |what: Asked<'_>| {
+        let what = what.to_wanted();
+        if !wanted.contains(&what) {
+            wanted.push(what);
+        }
+    };
+    for link in links {
+        let LinkState::Ready(prepared) = &link.state else {
+            continue;
+        };
+        let generation = prepared.generation();
+        if kind == CallKind::Response && generation.has(phase::BODY_FILTER) {
+            want(Asked::ResponseBody);
+        }
+        for (_, needs) in generation
+            .needs()
+            .filter(|(phase, _)| phases(kind).contains(phase))
+        {
+            needs
+                .variables
+                .iter()
+                .for_each(|name| want(Asked::Variable(name.as_bytes())));
+            if needs.request_body {
+                want(Asked::RequestBody);
+            }
+            if needs.response_body && kind == CallKind::Response {
+                want(Asked::ResponseBody);
+            }
+        }
+    }
+    wanted
+}

@@ -1,0 +1,75 @@
+//! All chains, by token.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use super::chain::Chain;
+
+/// The chains of all live tokens. A call reads it once.
+#[derive(Debug, Default)]
+pub struct Chains(RwLock<HashMap<u32, Arc<Chain>>>);
+
+impl Chains {
+    /// The chain behind a token.
+    pub fn get(&self, token: u32) -> Option<Arc<Chain>> {
+        self.read().get(&token).cloned()
+    }
+
+    /// Adds a chain, unless its token is known: the same token always means the same configuration. Returns the new
+    /// one, which is to be assembled.
+    pub fn add(&self, token: u32, chain: impl FnOnce() -> Chain) -> Option<Arc<Chain>> {
+        let mut chains = self.write();
+        if let Some(known) = chains.get(&token) {
+            known.touch(Instant::now());
+            return None;
+        }
+        let chain = Arc::new(chain());
+        chains.insert(token, Arc::clone(&chain));
+        Some(chain)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Chain>> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The chains in which a conf names a plugin.
+    pub fn naming(&self, plugin: &str) -> Vec<Arc<Chain>> {
+        self.read()
+            .values()
+            .filter(|chain| chain.names(plugin))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes away the chains that were not used for this long. Returns their tokens.
+    pub fn expire(&self, unused_for: Duration) -> Vec<u32> {
+        let now = Instant::now();
+        let old = |chain: &Chain| now.saturating_duration_since(chain.last_used()) > unused_for;
+        let tokens: Vec<u32> = self
+            .read()
+            .values()
+            .filter(|chain| old(chain))
+            .map(|chain| chain.token)
+            .collect();
+        let mut gone = Vec::new();
+        for token in tokens {
+            let mut chains = self.write();
+            // It may have been used since.
+            if chains.get(&token).is_some_and(|chain| old(chain)) {
+                chains.remove(&token);
+                gone.push(token);
+            }
+        }
+        gone
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<u32, Arc<Chain>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u32, Arc<Chain>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

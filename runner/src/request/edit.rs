@@ -1,0 +1,138 @@
+//! What plugins may change, and what is refused because the gateway would mistreat it.
+
+use bumpalo::Bump;
+use plugin_api::abi::numbers::{edit, map, number, text};
+use plugin_api::rules;
+
+use super::overlay::Overlay;
+use super::service::CallKind;
+use super::state::{Answer, State};
+use crate::protocol::message::Entries;
+
+/// Why something was not changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This runner does not know it, or this kind of call does not have it.
+    Unknown,
+    /// The reason, for the author.
+    Because(String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Because(reason)
+    }
+}
+
+type Edited = Result<(), Refusal>;
+
+/// Changes a number of the call (`numbers::number`).
+pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
+    let status = u16::try_from(value).unwrap_or(u16::MAX);
+    match (what, state.message.kind()) {
+        (number::STATUS, CallKind::Response) => {
+            rules::status(status)?;
+            state.changes.status = Some(status);
+        }
+        (number::ANSWER_STATUS, _) => {
+            rules::answer_status(status)?;
+            state.answer = Some(begin(status, state.arena));
+        }
+        _ => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}
+
+fn begin(status: u16, arena: &Bump) -> Answer<'_> {
+    let headers = Overlay::new(Entries::default(), true, arena);
+    Answer {
+        status,
+        headers,
+        body: b"",
+    }
+}
+
+/// Changes a text of the call (`numbers::text`).
+pub fn set_text(state: &mut State<'_>, what: u32, value: &[u8]) -> Edited {
+    let kind = state.message.kind();
+    match (what, kind) {
+        (text::PATH, CallKind::Request) => {
+            rules::path(value)?;
+            state.changes.path = Some(state.copy(value));
+        }
+        (text::BODY, kind) => {
+            match kind {
+                CallKind::Request => rules::request_body(value)?,
+                CallKind::Response => rules::response_body(value)?,
+            }
+            state.changes.body = Some(state.copy(value));
+        }
+        (text::ANSWER_BODY, _) => return set_answer_body(state, value),
+        (text::ERROR, _) => state.error = Some(state.copy(value)),
+        (text::CONSUMER, _) => {
+            rules::not_empty("a consumer", value)?;
+            state.changes.consumer = Some(state.copy(value));
+        }
+        (text::CREDENTIAL, _) => state.changes.credential = Some(state.copy(value)),
+        _ => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}
+
+fn set_answer_body(state: &mut State<'_>, value: &[u8]) -> Edited {
+    match state.message.kind() {
+        CallKind::Request => rules::request_answer_body(value)?,
+        CallKind::Response => rules::response_body(value)?,
+    }
+    let value = state.copy(value);
+    let answer = state.answer.as_mut().ok_or(Refusal::Unknown)?;
+    answer.body = value;
+    Ok(())
+}
+
+/// Takes a text of the call away.
+pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
+    match what {
+        text::CONSUMER => state.changes.consumer = None,
+        text::CREDENTIAL => state.changes.credential = None,
+        _ => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}
+
+/// Whether a change of a map is allowed.
+///
+/// # Errors
+/// The reason, for the author.
+pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
+    match (map, state.message.kind()) {
+        (map::REQUEST_HEADERS, CallKind::Request) => {
+            let values = usize::from(state.changes.headers.get(name, 0).is_some());
+            rules::request_header_edit(edit, name, value, values)?;
+        }
+        (map::ARGS, CallKind::Request) => rules::arg_name(name)?,
+        (map::RESPONSE_HEADERS, CallKind::Request) => rules::beside_header_edit(edit, name, value)?,
+        (map::RESPONSE_HEADERS, CallKind::Response) => {
+            rules::response_header_edit(edit, name, value)?;
+        }
+        (map::ANSWER_HEADERS, _) => rules::answer_header(name, value)?,
+        (map::GROUPS, _) => rules::not_empty("a group", name)?,
+        (map::SHARED | map::PRIVATE | map::LOG_FIELDS, _) => rules::not_empty("a value", name)?,
+        _ => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}
+
+/// Makes a change that was checked.
+///
+/// # Errors
+/// This runner does not know the kind of change.
+pub fn apply<'c>(map: &mut Overlay<'c>, edit: u32, name: &'c [u8], value: &'c [u8]) -> Edited {
+    match edit {
+        edit::SET => map.set(name, value),
+        edit::ADD => map.add(name, value),
+        edit::REMOVE => map.remove(name),
+        _ => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}

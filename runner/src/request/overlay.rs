@@ -1,0 +1,152 @@
+//! Names and values of a call: those of the frame, and over them what plugins have changed. Nothing of the frame is
+//! copied.
+
+use std::cell::Cell;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec;
+
+use crate::protocol::message::{Entries, Entry};
+
+/// One map of a call: request headers, arguments, response headers.
+#[derive(Debug, Clone)]
+pub struct Overlay<'c> {
+    base: Entries<'c>,
+    /// Header names are the same in upper and lower case; names of arguments are not.
+    any_case: bool,
+    changes: Vec<'c, Change<'c>>,
+    /// Where the last look-up by index ended: (index, index in `base`). Makes walking over all entries linear.
+    cursor: Cell<(usize, usize)>,
+}
+
+/// A name that plugins have changed. It hides the name in the frame.
+#[derive(Debug, Clone)]
+pub struct Change<'c> {
+    /// As the plugin wrote it.
+    pub name: &'c [u8],
+    /// Empty: removed.
+    pub values: Vec<'c, Option<&'c [u8]>>,
+}
+
+impl<'c> Overlay<'c> {
+    /// The entries of a frame, unchanged.
+    pub fn new(base: Entries<'c>, any_case: bool, arena: &'c Bump) -> Self {
+        Self {
+            base,
+            any_case,
+            changes: Vec::new_in(arena),
+            cursor: Cell::default(),
+        }
+    }
+
+    /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
+    pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
+        match self.change(name) {
+            Some(change) => change.values.get(nth).copied(),
+            None => self.base_values(name).nth(nth),
+        }
+    }
+
+    /// Entry `index` of all.
+    pub fn entry(&self, index: usize) -> Option<Entry<'c>> {
+        if self.changes.is_empty() {
+            return self.base.get(index);
+        }
+        let (mut at, mut in_base) = match self.cursor.get() {
+            (seen, in_base) if seen <= index => (seen, in_base),
+            _ => (0, 0),
+        };
+        while let Some(entry) = self.base.get(in_base) {
+            if self.change(entry.name).is_none() {
+                if at == index {
+                    self.cursor.set((at, in_base));
+                    return Some(entry);
+                }
+                at += 1;
+            }
+            in_base += 1;
+        }
+        self.changed_entries().nth(index - at)
+    }
+
+    /// Puts `value` in place of all values of a name.
+    pub fn set(&mut self, name: &'c [u8], value: &'c [u8]) {
+        let change = self.change_mut(name, false);
+        change.values.clear();
+        change.values.push(Some(value));
+    }
+
+    /// Puts `value` beside the values of a name.
+    pub fn add(&mut self, name: &'c [u8], value: &'c [u8]) {
+        self.change_mut(name, true).values.push(Some(value));
+    }
+
+    /// Removes a name.
+    pub fn remove(&mut self, name: &'c [u8]) {
+        if self.get(name, 0).is_some() {
+            self.change_mut(name, false).values.clear();
+        }
+    }
+
+    /// What plugins have changed.
+    pub fn changes(&self) -> &[Change<'c>] {
+        &self.changes
+    }
+
+    /// What the frame has of the names that no plugin has changed.
+    pub fn unchanged(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
+        self.base
+            .iter()
+            .filter(|entry| self.change(entry.name).is_none())
+    }
+
+    /// The values that plugins have put in, by name.
+    pub fn changed_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
+        self.changes.iter().flat_map(|change| {
+            let name = change.name;
+            change.values.iter().map(move |value| Entry {
+                name,
+                value: *value,
+            })
+        })
+    }
+
+    /// Whether a plugin has changed a name.
+    pub fn change(&self, name: &[u8]) -> Option<&Change<'c>> {
+        self.changes
+            .iter()
+            .find(|change| self.same(change.name, name))
+    }
+
+    fn change_mut(&mut self, name: &'c [u8], keep: bool) -> &mut Change<'c> {
+        self.cursor.set((0, 0));
+        let at = self
+            .changes
+            .iter()
+            .position(|change| self.same(change.name, name));
+        let at = at.unwrap_or_else(|| {
+            let mut values = Vec::new_in(self.changes.bump());
+            if keep {
+                values.extend(self.base_values(name));
+            }
+            self.changes.push(Change { name, values });
+            self.changes.len() - 1
+        });
+        &mut self.changes[at]
+    }
+
+    fn base_values(&self, name: &[u8]) -> impl Iterator<Item = Option<&'c [u8]>> {
+        self.base
+            .iter()
+            .filter(move |entry| self.same(entry.name, name))
+            .map(|entry| entry.value)
+    }
+
+    fn same(&self, one: &[u8], other: &[u8]) -> bool {
+        if self.any_case {
+            one.eq_ignore_ascii_case(other)
+        } else {
+            one == other
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Runs the plugins of a call: all run one phase, then all run the next. Ends at the first answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use plugin_api::abi::numbers::phase as numbers;
+
+use super::chain::{Link, LinkState, Snapshot, phases};
+use super::host;
+use super::service::Blame;
+use super::state::{Changes, Running, State};
+use crate::config::OnFailure;
+use crate::plugins::generation::phase_name;
+use crate::plugins::instance::{Decision, Prepared};
+
+/// What the chain came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The call is answered with what the state holds.
+    Answer,
+    /// The call is answered with ERROR; the reason is logged.
+    Fail,
+}
+
+/// Where the code runs; it decides what a call's length says of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On an event loop: the watchdog looks after it.
+    Loop,
+    /// On a thread: each plugin is timed, to see whether it may move to the loop.
+    Thread,
+}
+
+/// Runs the chain.
+pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
+    if let Some(verdict) = failing(snapshot, state) {
+        return verdict;
+    }
+    for phase in phases(state.message.kind()) {
+        for (index, link) in snapshot.links.iter().enumerate() {
+            let LinkState::Ready(prepared) = &link.state else {
+                continue;
+            };
+            if !prepared.generation().has(phase) {
+                continue;
+            }
+            state.running = Running {
+                link: index,
+                generation: prepared.generation().number,
+                phase,
+            };
+            match step(link, prepared, state, blame, place) {
+                Decision::Continue => {}
+                Decision::Respond => return Verdict::Answer,
+                Decision::Failed { .. } => return Verdict::Fail,
+            }
+        }
+    }
+    Verdict::Answer
+}
+
+/// A plugin that cannot run fails the call before any other plugin has run.
+fn failing(snapshot: &Snapshot, state: &State<'_>) -> Option<Verdict> {
+    for link in &snapshot.links {
+        if let LinkState::Failing(reason) = &link.state {
+            log_failing(link, reason, state);
+            if link.on_failure == OnFailure::Error {
+                return Some(Verdict::Fail);
+            }
+        }
+    }
+    None
+}
+
+fn log_failing(link: &Link, reason: &Arc<str>, state: &State<'_>) {
+    let (id, route_key, skipped) = (
+        state.message.id(),
+        state.route_key,
+        link.on_failure == OnFailure::Skip,
+    );
+    if let Some(before) = super::failures().admit(&format!("{route_key} {reason}")) {
+        tracing::error!(
+            plugin = link.name,
+            id,
+            route_key,
+            skipped,
+            before,
+            "{reason}"
+        );
+    }
+}
+
+fn step(
+    link: &Link,
+    prepared: &Prepared,
+    state: &mut State<'_>,
+    blame: &Blame,
+    place: Place,
+) -> Decision {
+    let restore =
+        (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
+    let decision = enter(prepared, state, blame, place);
+    let Decision::Failed { panicked } = decision else {
+        return decision;
+    };
+    prepared.generation().failed();
+    log_failure(link, state, panicked);
+    match restore {
+        // A connection that broke in a question cannot be answered, whatever may be skipped.
+        Some((changes, answer)) if state.broken.is_none() => {
+            let _: Changes<'_> = std::mem::replace(&mut state.changes, changes);
+            state.answer = answer;
+            Decision::Continue
+        }
+        _ => decision,
+    }
+}
+
+fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place) -> Decision {
+    let phase = state.running.phase;
+    let started = (place == Place::Thread).then(Instant::now);
+    state.asked = false;
+    blame.enter(state.running.generation, phase as u8);
+    let decision = host::lend(state, |call| prepared.run(phase, call));
+    blame.leave();
+    let pace = &prepared.generation().pace;
+    match started {
+        Some(started) => pace.ran_on_thread(started.elapsed(), state.asked),
+        None if state.asked => pace.asked_on_loop(),
+        None => {}
+    }
+    decision
+}
+
+fn log_failure(link: &Link, state: &mut State<'_>, panicked: bool) {
+    let error = state.error.take().unwrap_or(b"it did not say why");
+    let error = String::from_utf8_lossy(error);
+    let (id, route_key) = (state.message.id(), state.route_key);
+    let Running {
+        generation, phase, ..
+    } = state.running;
+    let skipped = link.on_failure == OnFailure::Skip;
+    let cause = format!("{route_key} {} {phase} {error}", link.name);
+    if let Some(before) = super::failures().admit(&cause) {
+        tracing::error!(
+            plugin = link.name,
+            generation,
+            phase = phase_name(phase),
+            id,
+            route_key,
+            panicked,
+            skipped,
+            before,
+            "{error}"
+        );
+    }
+    debug_assert!(phase != numbers::LOG, "the log phase has no reply to fail");
+}

@@ -1,0 +1,234 @@
+//! One call while its chain runs: the frame, what plugins have changed, what they have decided. Plugins reach it
+//! through `host`; `reply` writes it.
+
+use std::time::Instant;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec;
+use plugin_api::abi::numbers::phase;
+
+use super::answers::{Answers, Asked};
+use super::overlay::Overlay;
+use super::service::{Ask, AskError, CallKind};
+use crate::protocol::message::{Entries, Question, RequestCall, ResponseCall, question};
+
+/// The call's own message.
+#[derive(Debug, Clone, Copy)]
+pub enum Message<'c> {
+    /// HTTP_REQ_CALL.
+    Request(RequestCall<'c>),
+    /// HTTP_RESP_CALL.
+    Response(ResponseCall<'c>),
+}
+
+impl Message<'_> {
+    /// The gateway's number of the call.
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Request(call) => call.id,
+            Self::Response(call) => call.id,
+        }
+    }
+
+    /// Which of both.
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Self::Request(_) => CallKind::Request,
+            Self::Response(_) => CallKind::Response,
+        }
+    }
+}
+
+/// What plugins have changed: can be put back when a plugin fails that may be skipped.
+#[derive(Debug, Clone)]
+pub struct Changes<'c> {
+    /// Headers of the request, or of the response in a response call.
+    pub headers: Overlay<'c>,
+    /// Arguments; empty in a response call.
+    pub args: Overlay<'c>,
+    /// In a request call: headers to send beside the upstream's.
+    pub beside: Overlay<'c>,
+    /// The new path.
+    pub path: Option<&'c [u8]>,
+    /// The new status.
+    pub status: Option<u16>,
+    /// The new body.
+    pub body: Option<&'c [u8]>,
+    /// Who the client is, as an authentication plugin says.
+    pub consumer: Option<&'c [u8]>,
+    /// With which credential.
+    pub credential: Option<&'c [u8]>,
+    /// The consumer's groups.
+    pub groups: Overlay<'c>,
+    /// Values that all plugins see.
+    pub shared: Overlay<'c>,
+    /// Fields for the call's log line.
+    pub log_fields: Overlay<'c>,
+    /// Values that one plugin sees: by its place in the chain.
+    pub private: Vec<'c, (usize, Overlay<'c>)>,
+}
+
+/// An answer that ends the chain.
+#[derive(Debug, Clone)]
+pub struct Answer<'c> {
+    /// 0: the gateway's default.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Overlay<'c>,
+    /// Its body.
+    pub body: &'c [u8],
+}
+
+/// A call while its chain runs.
+pub struct State<'c> {
+    /// Where everything lives that plugins put in.
+    pub arena: &'c Bump,
+    /// What the gateway sent.
+    pub message: Message<'c>,
+    /// The gateway's key of the chain.
+    pub route_key: &'c str,
+    /// When the gateway is answered in the plugins' place.
+    pub deadline: Instant,
+    /// What plugins have changed.
+    pub changes: Changes<'c>,
+    /// What a plugin answered.
+    pub answer: Option<Answer<'c>>,
+    /// Why the last phase failed.
+    pub error: Option<&'c [u8]>,
+    /// Why the host refused the last thing.
+    pub refusal: &'c [u8],
+    /// Place in the chain, generation and phase of the plugin that runs.
+    pub running: Running,
+    /// A question was asked that nobody had declared.
+    pub asked: bool,
+    /// A question has failed: the connection is of no more use.
+    pub broken: Option<AskError>,
+    answers: &'c Answers,
+    ask: &'c mut dyn Ask,
+    question: std::vec::Vec<u8>,
+}
+
+/// The plugin that runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Running {
+    /// Place in the chain.
+    pub link: usize,
+    /// Number of the generation.
+    pub generation: u64,
+    /// `numbers::phase`.
+    pub phase: u32,
+}
+
+impl<'c> State<'c> {
+    /// A call of which nothing has run.
+    pub fn new(
+        arena: &'c Bump,
+        message: Message<'c>,
+        route_key: &'c str,
+        deadline: Instant,
+        answers: &'c Answers,
+        ask: &'c mut dyn Ask,
+    ) -> Self {
+        Self {
+            arena,
+            message,
+            route_key,
+            deadline,
+            changes: Changes::new(message, arena),
+            answer: None,
+            error: None,
+            refusal: b"",
+            running: Running::default(),
+            asked: false,
+            broken: None,
+            answers,
+            ask,
+            question: std::vec::Vec::new(),
+        }
+    }
+
+    /// Copies bytes of a plugin, to live as long as the call.
+    pub fn copy(&self, bytes: &[u8]) -> &'c [u8] {
+        self.arena.alloc_slice_copy(bytes)
+    }
+
+    /// The answer to a question: from what is known, else from the gateway.
+    ///
+    /// # Errors
+    /// The gateway left, broke the protocol, or the deadline passed.
+    pub fn ask(&mut self, what: Asked<'_>) -> Result<Option<&'c [u8]>, AskError> {
+        if let Some(known) = self.answers.get(&what) {
+            return Ok(known);
+        }
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        self.asked = true;
+        let payload = self
+            .exchange(what)
+            .inspect_err(|error| self.broken = Some(*error))?;
+        self.answers.keep(what.to_wanted(), payload);
+        Ok(self.answers.get(&what).flatten())
+    }
+
+    fn exchange(&mut self, what: Asked<'_>) -> Result<std::vec::Vec<u8>, AskError> {
+        let asked = match what {
+            Asked::Variable(name) => Question::Var(name),
+            Asked::RequestBody => Question::RequestBody,
+            Asked::ResponseBody => Question::ResponseBody,
+        };
+        self.question.clear();
+        question(&mut self.question, &asked).map_err(|_| AskError::Protocol)?;
+        let payload = self.ask.ask(&self.question)?;
+        match crate::protocol::message::ExtraInfo::parse(&payload) {
+            Ok(_) => Ok(payload),
+            Err(_) => Err(AskError::Protocol),
+        }
+    }
+
+    /// The phase that runs belongs to a response.
+    pub fn on_response(&self) -> bool {
+        matches!(
+            self.running.phase,
+            phase::HEADER_FILTER | phase::BODY_FILTER
+        )
+    }
+
+    /// The values of the plugin that runs.
+    pub fn private(&mut self) -> &mut Overlay<'c> {
+        let link = self.running.link;
+        let private = &mut self.changes.private;
+        let at = private
+            .iter()
+            .position(|(of, _)| *of == link)
+            .unwrap_or_else(|| {
+                private.push((link, Overlay::new(Entries::default(), false, self.arena)));
+                private.len() - 1
+            });
+        &mut private[at].1
+    }
+}
+
+impl<'c> Changes<'c> {
+    fn new(message: Message<'c>, arena: &'c Bump) -> Self {
+        let (headers, args) = match message {
+            Message::Request(call) => (call.headers, call.args),
+            Message::Response(call) => (call.headers, Entries::default()),
+        };
+        let empty = |any_case| Overlay::new(Entries::default(), any_case, arena);
+        Self {
+            headers: Overlay::new(headers, true, arena),
+            args: Overlay::new(args, false, arena),
+            beside: empty(true),
+            path: None,
+            status: None,
+            body: None,
+            consumer: None,
+            credential: None,
+            groups: empty(false),
+            shared: empty(false),
+            log_fields: empty(false),
+            private: Vec::new_in(arena),
+        }
+    }
+}

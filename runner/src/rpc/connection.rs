@@ -1,0 +1,211 @@
+//! One connection of the gateway: what has arrived, what it is doing, what is still to be written.
+//!
+//! All of it lives outside the event loops, behind one lock that is never held over plugin code. So another thread
+//! can give a connection to another loop at any moment, and the first of {the call's own thread, its deadline} to
+//! take the lock writes the one reply. This file never waits and never runs plugin code.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::event_loop::LoopId;
+use super::input::Filled;
+use crate::request::service::{Blame, Call};
+
+mod state;
+mod step;
+
+pub(super) use state::{State, error_frame, send};
+pub(super) use step::{Event, Exchange, Late, Phase, Running, Step, Wait};
+
+/// The right to answer one frame. It ends with the first reply or at the deadline, whichever comes first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// Number of the frame on its connection, from 1.
+    pub(super) sequence: u64,
+    /// When the frame was whole.
+    pub(super) started: Instant,
+    /// When the gateway is answered with ERROR instead.
+    pub(super) deadline: Instant,
+}
+
+/// One connection. `C` is the call that may be under way on it.
+pub(super) struct Connection<C: Call> {
+    /// Number of the connection in this process.
+    pub(super) id: u64,
+    socket: OwnedFd,
+    /// Time that a call has, from its whole frame to its reply.
+    deadline: Duration,
+    state: Mutex<State<C>>,
+}
+
+impl<C: Call> Connection<C> {
+    pub(super) fn new(id: u64, socket: OwnedFd, owner: LoopId, deadline: Duration) -> Self {
+        Self {
+            id,
+            socket,
+            deadline,
+            state: Mutex::new(State::new(owner)),
+        }
+    }
+
+    /// The state. A panic elsewhere leaves it usable: whoever panicked closes the connection.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// What the task on `home` has to do now.
+    pub(super) fn next(&self, home: LoopId, draining: bool) -> Step<C> {
+        let mut state = self.lock();
+        if state.owner != home {
+            return Step::Leave;
+        }
+        state.next(self.socket(), self.deadline, draining)
+    }
+
+    /// Reads once, then says what to do; and whether the socket is known to be empty.
+    pub(super) fn receive(&self, home: LoopId, draining: bool) -> (Step<C>, bool) {
+        let mut state = self.lock();
+        if state.owner != home {
+            return (Step::Leave, false);
+        }
+        match state.fill(self.socket()) {
+            Filled::Some { drained } => {
+                (state.next(self.socket(), self.deadline, draining), drained)
+            }
+            Filled::Nothing => (state.next(self.socket(), self.deadline, draining), true),
+            Filled::End => (state.ended(self.socket()), false),
+        }
+    }
+
+    /// Writes more of what is still to be written.
+    pub(super) fn flush(&self, home: LoopId) {
+        let mut state = self.lock();
+        if state.owner == home {
+            state.flush(self.socket());
+        }
+    }
+
+    /// Replies to the frame of `turn` with `frame` (one whole frame) unless it was answered already; wakes the
+    /// connection's task. Returns whether the reply went out.
+    pub(super) fn reply(&self, turn: Turn, frame: Vec<u8>) -> bool {
+        let mut state = self.lock();
+        let sent = state.reply(self.socket(), turn, frame);
+        state.wake();
+        sent
+    }
+
+    /// Lets the call of `turn` wait on the connection in `phase`, after writing `questions`.
+    ///
+    /// # Errors
+    /// The phase is given back when the call was answered meanwhile.
+    pub(super) fn park(
+        &self,
+        turn: Turn,
+        phase: Phase<C>,
+        questions: Vec<u8>,
+    ) -> Result<(), Phase<C>> {
+        let mut state = self.lock();
+        if state.running(turn).is_none() {
+            return Err(phase);
+        }
+        state.phase = phase;
+        state.write(self.socket(), questions);
+        state.wake();
+        Ok(())
+    }
+
+    /// Changes what is known about a running call; `false` when it was answered meanwhile and must not run.
+    pub(super) fn running(&self, turn: Turn, change: impl FnOnce(&mut Running<C>)) -> bool {
+        self.lock().running(turn).map(change).is_some()
+    }
+
+    /// Ends what has taken too long: a call past its deadline (it is answered with ERROR), a reader that does not
+    /// read, a gateway that does not close after its protocol was broken.
+    pub(super) fn time_up(&self, home: LoopId) -> Late<C> {
+        let mut state = self.lock();
+        if state.owner != home {
+            return Late::Nothing;
+        }
+        state.time_up(self.socket(), Instant::now())
+    }
+
+    /// Gives the connection from loop `from` to loop `to`; `None` when `from` does not have it. For a call that
+    /// runs on `from` itself, `Some(Some(..))` is what the watchdog needs.
+    pub(super) fn hand_over(
+        &self,
+        from: LoopId,
+        to: LoopId,
+        blame: &Arc<Blame>,
+    ) -> Option<Option<(C::Watched, Instant)>> {
+        let mut state = self.lock();
+        if state.owner != from {
+            return None;
+        }
+        state.owner = to;
+        let Phase::Running(running) = &mut state.phase else {
+            return Some(None);
+        };
+        if !running.inline {
+            return Some(None);
+        }
+        running.blame = Some(Arc::clone(blame));
+        let started = running.turn.started;
+        Some(running.watched.clone().map(|watched| (watched, started)))
+    }
+
+    /// Ready when the call of `turn` is no longer running, or the connection has gone to another loop than `home`.
+    pub(super) fn poll_changed(
+        &self,
+        home: LoopId,
+        turn: Turn,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut state = self.lock();
+        if state.owner != home || state.running(turn).is_none() {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Closes the connection, whatever it is doing, and returns a call that waited on it; `None` when it is not loop
+    /// `home` that has it. The gateway sees the close at once, also while a stuck loop still holds the descriptor.
+    pub(super) fn close(&self, home: LoopId) -> Option<Option<C>> {
+        let mut state = self.lock();
+        (state.owner == home).then(|| state.close(self.socket()))
+    }
+
+    /// The confs that the waiting call needs will never be ready.
+    pub(super) fn never_configured(&self, home: LoopId) -> Step<C> {
+        let mut state = self.lock();
+        if state.owner != home {
+            return Step::Leave;
+        }
+        state.never_configured(self.socket())
+    }
+
+    /// Closes the connection if nobody is about to use it.
+    pub(super) fn close_if_idle(&self) {
+        self.lock().close_if_idle(self.socket());
+    }
+
+    /// Answers what is under way with ERROR and closes, whoever has the connection; returns a call that waited on it.
+    pub(super) fn cut(&self) -> Option<C> {
+        self.lock().cut(self.socket())
+    }
+}
+
+/// A connection as one loop has it registered: the same descriptor may be registered with several loops.
+pub(super) struct Registered<C: Call>(pub(super) Arc<Connection<C>>);
+
+impl<C: Call> AsRawFd for Registered<C> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.socket.as_raw_fd()
+    }
+}

@@ -1,0 +1,438 @@
+//! The state machine of a connection. Every method is called under the connection's lock and returns at once.
+
+use std::os::fd::BorrowedFd;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown};
+
+use super::Turn;
+use super::step::{Event, Exchange, Late, Phase, Running, Step, Wait};
+use crate::protocol::{frame, message};
+use crate::request::service::{Call, ErrorCode};
+use crate::rpc::buffers;
+use crate::rpc::event_loop::LoopId;
+use crate::rpc::input::{Filled, Input};
+
+/// How long the gateway may take to read a reply: its own read timeout is as long.
+const SLOW_READER: Duration = Duration::from_secs(60);
+
+/// How long a gateway whose exchange was broken off may take to close.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// A new connection is not closed by a drain before it is this old or has made a call: one that connects brings one.
+const NEW: Duration = Duration::from_millis(50);
+
+/// The rest of a frame that the gateway has not taken yet.
+#[derive(Debug)]
+struct Unwritten {
+    bytes: Vec<u8>,
+    written: usize,
+    since: Instant,
+}
+
+/// A connection's state.
+pub(in crate::rpc) struct State<C: Call> {
+    /// The loop whose task serves it; the task of any other loop leaves.
+    pub(in crate::rpc) owner: LoopId,
+    pub(in crate::rpc) phase: Phase<C>,
+    /// Of the task, while it waits for a call on another thread.
+    pub(in crate::rpc) waker: Option<Waker>,
+    input: Input,
+    unwritten: Option<Unwritten>,
+    /// Number of the last frame.
+    sequence: u64,
+    accepted: Instant,
+}
+
+impl<C: Call> State<C> {
+    pub(in crate::rpc) fn new(owner: LoopId) -> Self {
+        Self {
+            owner,
+            phase: Phase::Idle,
+            waker: None,
+            input: Input::default(),
+            unwritten: None,
+            sequence: 0,
+            accepted: Instant::now(),
+        }
+    }
+
+    /// Between two calls, with nothing read and nothing left to write: here, and only here, the connection can be
+    /// closed or given to another process without a trace.
+    pub(in crate::rpc) fn at_boundary(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.input.is_empty() && self.unwritten.is_none()
+    }
+
+    /// See [`Step`]. Takes the next frame if one is whole.
+    pub(in crate::rpc) fn next(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Duration,
+        draining: bool,
+    ) -> Step<C> {
+        match &mut self.phase {
+            Phase::Idle => {
+                if let Some(unwritten) = &self.unwritten {
+                    return wait(Event::Writable, unwritten.since + SLOW_READER);
+                }
+                if let Some((kind, payload)) = self.input.next() {
+                    return self.begin(kind, payload, deadline);
+                }
+                if draining && self.close_if_idle(socket) {
+                    return Step::Leave;
+                }
+                Step::Read
+            }
+            Phase::Running(running) => wait(Event::Answered(running.turn), running.turn.deadline),
+            Phase::Pending { call, turn } => match call.pending() {
+                Some(ready) => wait(Event::Configured(ready), turn.deadline),
+                None => self.resume(),
+            },
+            Phase::Answers { .. } => self.next_answer(socket),
+            Phase::Leaving { until } => wait(Event::Readable, *until),
+            Phase::Closed => Step::Leave,
+        }
+    }
+
+    fn begin(&mut self, kind: u8, payload: Vec<u8>, deadline: Duration) -> Step<C> {
+        let started = Instant::now();
+        self.sequence += 1;
+        let turn = Turn {
+            sequence: self.sequence,
+            started,
+            deadline: started + deadline,
+        };
+        self.phase = Phase::Running(Running::new(turn));
+        Step::Frame {
+            kind,
+            payload,
+            turn,
+        }
+    }
+
+    /// Takes a waiting call off the connection, to go on with it.
+    fn resume(&mut self) -> Step<C> {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Pending { call, turn } => {
+                self.phase = Phase::Running(Running::new(turn));
+                Step::Configured { call, turn }
+            }
+            Phase::Answers { call, turn, .. } => {
+                self.phase = Phase::Running(Running::new(turn));
+                Step::Answered { call, turn }
+            }
+            other => {
+                self.phase = other;
+                Step::Leave
+            }
+        }
+    }
+
+    fn next_answer(&mut self, socket: BorrowedFd<'_>) -> Step<C> {
+        loop {
+            let Phase::Answers { call, turn, left } = &mut self.phase else {
+                return Step::Leave;
+            };
+            let deadline = turn.deadline;
+            if *left == 0 {
+                // Questions are small, so this is a gateway that answers what it was not asked yet.
+                return match self.unwritten {
+                    Some(_) => wait(Event::Writable, deadline),
+                    None => self.resume(),
+                };
+            }
+            let code = match self.input.next() {
+                None => {
+                    let either = self.unwritten.as_ref().map(|_| Event::Either);
+                    return wait(either.unwrap_or(Event::Readable), deadline);
+                }
+                Some((frame::kind::EXTRA_INFO, answer)) => match call.answer(answer) {
+                    Ok(()) => {
+                        *left -= 1;
+                        continue;
+                    }
+                    Err(code) => code,
+                },
+                Some(_) => ErrorCode::BadRequest,
+            };
+            // With answers still to come, or a gateway that talks out of turn, nobody knows whose turn it is.
+            return self.fail(socket, code);
+        }
+    }
+
+    /// Answers a waiting call with ERROR and leaves the gateway: the exchange is broken off.
+    fn fail(&mut self, socket: BorrowedFd<'_>, code: ErrorCode) -> Step<C> {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Pending { call, .. } => {
+                self.write(socket, error_frame(code));
+                Step::Failed { call }
+            }
+            Phase::Answers { call, .. } => {
+                self.write(socket, error_frame(code));
+                self.leave(socket);
+                Step::Failed { call }
+            }
+            other => {
+                self.phase = other;
+                Step::Leave
+            }
+        }
+    }
+
+    /// Answers a call that waits for its confs: nobody configures them any more.
+    pub(in crate::rpc) fn never_configured(&mut self, socket: BorrowedFd<'_>) -> Step<C> {
+        match self.phase {
+            Phase::Pending { .. } => self.fail(socket, ErrorCode::ServiceUnavailable),
+            _ => Step::Leave,
+        }
+    }
+
+    /// Reads once. What comes after the last reply is thrown away.
+    pub(in crate::rpc) fn fill(&mut self, socket: BorrowedFd<'_>) -> Filled {
+        let filled = self.input.fill(socket);
+        if matches!(self.phase, Phase::Leaving { .. }) {
+            self.input = Input::default();
+        }
+        filled
+    }
+
+    /// The next frame of the exchange that a running call has open.
+    pub(in crate::rpc) fn take_answer(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.input.next()
+    }
+
+    /// The gateway has closed.
+    pub(in crate::rpc) fn ended(&mut self, socket: BorrowedFd<'_>) -> Step<C> {
+        if !self.input.is_empty() {
+            tracing::debug!("the gateway closed a connection inside a frame");
+        }
+        match self.close(socket) {
+            Some(call) => Step::Failed { call },
+            None => Step::Leave,
+        }
+    }
+
+    /// The running frame, if it is that of `turn` and still unanswered.
+    pub(in crate::rpc) fn running(&mut self, turn: Turn) -> Option<&mut Running<C>> {
+        match &mut self.phase {
+            Phase::Running(running) if running.turn.sequence == turn.sequence => Some(running),
+            _ => None,
+        }
+    }
+
+    /// Replies to `turn`, unless it was answered already. Returns whether the reply went out.
+    pub(in crate::rpc) fn reply(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        turn: Turn,
+        frame: Vec<u8>,
+    ) -> bool {
+        let Some(running) = self.running(turn) else {
+            buffers::give(frame);
+            return false;
+        };
+        match running.exchange {
+            Exchange::None => {
+                self.phase = Phase::Idle;
+                self.write(socket, frame)
+            }
+            Exchange::Open => {
+                let sent = self.write(socket, frame);
+                self.leave(socket);
+                sent
+            }
+            Exchange::Asking => {
+                self.close(socket);
+                false
+            }
+        }
+    }
+
+    /// Writes as much of `bytes` as the socket takes and keeps the rest. `false`: the connection is broken.
+    pub(in crate::rpc) fn write(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>) -> bool {
+        if self.unwritten.is_some() {
+            return false; // something is half written: nothing else can be said
+        }
+        match send(socket, &bytes) {
+            Ok(written) if written == bytes.len() => {
+                buffers::give(bytes);
+                true
+            }
+            Ok(written) => {
+                self.unwritten = Some(Unwritten {
+                    bytes,
+                    written,
+                    since: Instant::now(),
+                });
+                true
+            }
+            Err(_) => {
+                // Only reached without a waiting call, or with one that its own task ends when it finds nobody there.
+                if matches!(self.phase, Phase::Idle) {
+                    self.close(socket);
+                }
+                false
+            }
+        }
+    }
+
+    /// Writes more of what is left.
+    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) {
+        let Some(unwritten) = &mut self.unwritten else {
+            return;
+        };
+        let rest = unwritten.bytes.get(unwritten.written..).unwrap_or_default();
+        match send(socket, rest) {
+            Ok(written) if written == rest.len() => {
+                if let Some(done) = self.unwritten.take() {
+                    buffers::give(done.bytes);
+                }
+            }
+            Ok(written) => unwritten.written += written,
+            Err(_) => self.unwritten = None,
+        }
+    }
+
+    /// See [`super::Connection::time_up`].
+    pub(in crate::rpc) fn time_up(&mut self, socket: BorrowedFd<'_>, now: Instant) -> Late<C> {
+        match &self.phase {
+            Phase::Running(running) if running.turn.deadline <= now => self.expire_running(socket),
+            Phase::Pending { turn, .. } | Phase::Answers { turn, .. } if turn.deadline <= now => {
+                let turn = *turn;
+                match self.fail(socket, ErrorCode::ServiceUnavailable) {
+                    Step::Failed { call } => Late::Waiting { call, turn },
+                    _ => Late::Nothing,
+                }
+            }
+            Phase::Leaving { until } if *until <= now => self.close_quietly(socket),
+            Phase::Idle
+                if self
+                    .unwritten
+                    .as_ref()
+                    .is_some_and(|left| left.since + SLOW_READER <= now) =>
+            {
+                tracing::debug!(
+                    "the gateway did not read its reply for {SLOW_READER:?}: connection closed"
+                );
+                self.close_quietly(socket)
+            }
+            _ => Late::Nothing,
+        }
+    }
+
+    fn expire_running(&mut self, socket: BorrowedFd<'_>) -> Late<C> {
+        let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return Late::Nothing;
+        };
+        match running.exchange {
+            Exchange::None => {
+                self.write(socket, error_frame(ErrorCode::ServiceUnavailable));
+            }
+            Exchange::Open => {
+                self.write(socket, error_frame(ErrorCode::ServiceUnavailable));
+                self.leave(socket);
+            }
+            Exchange::Asking => {
+                self.close(socket);
+            }
+        }
+        Late::Running(running)
+    }
+
+    /// Answers whatever is under way with ERROR and closes. Returns a call that waited here.
+    pub(in crate::rpc) fn cut(&mut self, socket: BorrowedFd<'_>) -> Option<C> {
+        let asking =
+            matches!(&self.phase, Phase::Running(running) if running.exchange == Exchange::Asking);
+        let owed = match self.phase {
+            Phase::Idle => !self.input.is_empty(),
+            Phase::Leaving { .. } | Phase::Closed => false,
+            _ => !asking,
+        };
+        if owed && self.unwritten.is_none() {
+            let _ = send(socket, &error_frame(ErrorCode::ServiceUnavailable));
+        }
+        self.close(socket)
+    }
+
+    /// Closes a connection at a boundary that nobody is about to use.
+    pub(in crate::rpc) fn close_if_idle(&mut self, socket: BorrowedFd<'_>) -> bool {
+        let new = self.sequence == 0 && self.accepted.elapsed() < NEW;
+        if !self.at_boundary() || new || unread(socket) {
+            return false;
+        }
+        // From here on the gateway cannot send any more; what it sent just before is still served.
+        let _ = rustix::net::shutdown(socket, Shutdown::Read);
+        if unread(socket) {
+            return false;
+        }
+        self.close(socket);
+        true
+    }
+
+    fn leave(&mut self, socket: BorrowedFd<'_>) {
+        if self.unwritten.is_some() || matches!(self.phase, Phase::Closed) {
+            self.close(socket);
+            return;
+        }
+        // Not closed at once: bytes of the gateway that nobody read would turn the ERROR into a reset.
+        let _ = rustix::net::shutdown(socket, Shutdown::Write);
+        self.input = Input::default();
+        self.phase = Phase::Leaving {
+            until: Instant::now() + LEAVING,
+        };
+    }
+
+    fn close_quietly(&mut self, socket: BorrowedFd<'_>) -> Late<C> {
+        self.close(socket);
+        Late::Nothing
+    }
+
+    /// See [`super::Connection::close`].
+    pub(in crate::rpc) fn close(&mut self, socket: BorrowedFd<'_>) -> Option<C> {
+        let _ = rustix::net::shutdown(socket, Shutdown::Both);
+        self.input = Input::default();
+        self.unwritten = None;
+        let last = std::mem::replace(&mut self.phase, Phase::Closed);
+        self.wake();
+        match last {
+            Phase::Pending { call, .. } | Phase::Answers { call, .. } => Some(call),
+            _ => None,
+        }
+    }
+
+    /// Wakes the task that waits for a call on another thread.
+    pub(in crate::rpc) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn wait<C: Call>(event: Event, until: Instant) -> Step<C> {
+    Step::Wait(Wait { event, until })
+}
+
+/// An ERROR frame of its own.
+pub(in crate::rpc) fn error_frame(code: ErrorCode) -> Vec<u8> {
+    let mut frame = buffers::take();
+    message::error(&mut frame, code);
+    frame
+}
+
+/// Writes without waiting. A full socket counts as zero bytes written.
+pub(in crate::rpc) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+    loop {
+        // A plugin may have changed what SIGPIPE does.
+        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            other => return other,
+        }
+    }
+}
+
+fn unread(socket: BorrowedFd<'_>) -> bool {
+    rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
+}

@@ -1,0 +1,107 @@
+//! One event loop: a thread with a tokio current-thread runtime, and the note of how long it has been busy.
+//!
+//! What runs on it is decided elsewhere. A loop whose thread is stuck is left behind: its connections and its place
+//! go to a fresh one, and it ends when the thread comes back.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::Notify;
+
+use super::watchdog::Alarm;
+use crate::request::service::Blame;
+
+/// Number of a loop in this process, never used again.
+pub(super) type LoopId = u64;
+
+/// An event loop, as its own thread and the watchdog see it.
+#[derive(Debug)]
+pub(super) struct EventLoop {
+    pub(super) id: LoopId,
+    /// Tasks spawned here run on the loop's thread.
+    pub(super) handle: Handle,
+    /// Which plugin code runs on the loop's thread.
+    pub(super) blame: Arc<Blame>,
+    /// When the thread began what it is doing now, by the alarm's clock; 0 when it waits for events.
+    began: AtomicU64,
+    replaced: AtomicBool,
+    end: Notify,
+}
+
+/// The loop's thread is at work, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Busy<'a>(&'a EventLoop);
+
+impl EventLoop {
+    /// Starts the thread; it serves nothing yet. `stuck` is counted down when it ends after a replacement.
+    ///
+    /// # Errors
+    /// No thread or no descriptors to be had.
+    pub(super) fn start(id: LoopId, stuck: Arc<AtomicUsize>) -> io::Result<Arc<Self>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let event_loop = Arc::new(Self {
+            id,
+            handle: runtime.handle().clone(),
+            blame: Arc::default(),
+            began: AtomicU64::new(0),
+            replaced: AtomicBool::new(false),
+            end: Notify::new(),
+        });
+        let this = Arc::clone(&event_loop);
+        std::thread::Builder::new()
+            .name(format!("loop-{id}"))
+            .spawn(move || {
+                runtime.block_on(this.end.notified());
+                runtime.shutdown_background();
+                if this.is_replaced() {
+                    stuck.fetch_sub(1, Ordering::Relaxed);
+                }
+            })?;
+        Ok(event_loop)
+    }
+
+    /// Notes that the thread works from `now` on; the watchdog looks after it.
+    #[inline]
+    pub(super) fn enter(&self, alarm: &Alarm, now: Instant) -> Busy<'_> {
+        // SeqCst, as in `Alarm::rest`: either the watchdog sees this, or we see that it rests.
+        self.began.store(alarm.clock(now), Ordering::SeqCst);
+        alarm.rouse();
+        Busy(self)
+    }
+
+    /// How long the thread has been at work on one thing; `None` when it waits for events.
+    pub(super) fn busy_for(&self, alarm: &Alarm) -> Option<Duration> {
+        match self.began.load(Ordering::SeqCst) {
+            0 => None,
+            began => Some(Duration::from_micros(
+                alarm.clock(Instant::now()).saturating_sub(began),
+            )),
+        }
+    }
+
+    /// Whether another loop has taken this one's place.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// Marks the loop as replaced; its thread ends as soon as it comes back.
+    pub(super) fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+        self.end.notify_one();
+    }
+
+    /// Ends the thread once it waits for events. Tasks on it are dropped.
+    pub(super) fn end(&self) {
+        self.end.notify_one();
+    }
+}
+
+impl Drop for Busy<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.began.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,133 @@
+//! What has arrived on a connection and is not a whole frame yet. Knows lengths, never meanings.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+
+use super::buffers;
+use crate::protocol::frame;
+
+/// Bytes read from a connection, up to the end of the frame in progress and whatever was glued to it.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    /// Kind and payload length, once the header is there; the header is then gone from `bytes`.
+    head: Option<(u8, usize)>,
+    bytes: Vec<u8>,
+}
+
+/// The outcome of one read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// Bytes came. `drained`: they were all there was, the next ones raise a new readiness event.
+    Some { drained: bool },
+    /// Nothing to read now.
+    Nothing,
+    /// The peer closed its side, or the connection is broken.
+    End,
+}
+
+impl Input {
+    /// Whether no byte of a frame has arrived.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none() && self.bytes.is_empty()
+    }
+
+    /// Reads once, as much as there is room for.
+    pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> Filled {
+        let room = self.make_room();
+        match rustix::io::read(socket, rustix::buffer::spare_capacity(&mut self.bytes)) {
+            Ok(0) => Filled::End,
+            Ok(read) => Filled::Some {
+                drained: read < room,
+            },
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.rest();
+                Filled::Nothing
+            }
+            Err(_) => Filled::End,
+        }
+    }
+
+    /// Takes the next whole frame: its kind and payload.
+    pub(super) fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+        if self.head.is_none() {
+            self.head = frame::header(&self.bytes);
+            self.bytes.drain(..self.head.map_or(0, |_| frame::HEADER));
+        }
+        let (kind, len) = self.head?;
+        let glued = self.bytes.get(len..)?;
+        let rest = match glued {
+            [] => Vec::new(),
+            glued => {
+                let mut rest = buffers::take();
+                rest.extend_from_slice(glued);
+                rest
+            }
+        };
+        self.head = None;
+        let mut payload = std::mem::replace(&mut self.bytes, rest);
+        payload.truncate(len);
+        Some((kind, payload))
+    }
+
+    /// Grows in steps as bytes arrive: an announced length alone takes no memory.
+    fn make_room(&mut self) -> usize {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers::take();
+        }
+        let have = self.bytes.len();
+        if have == self.bytes.capacity() {
+            let whole = self.head.map_or(frame::HEADER, |(_, len)| len);
+            // One byte more than the frame needs, so that its last read is known to have drained the socket.
+            let wanted = (have * 2)
+                .min(whole.saturating_add(1))
+                .max(have + frame::HEADER);
+            self.bytes.reserve_exact(wanted - have);
+        }
+        self.bytes.capacity() - have
+    }
+
+    /// Gives the buffer back while nothing is in it.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() {
+            buffers::give(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    #[test]
+    fn an_announced_length_alone_takes_no_memory() {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&[2, 0xff, 0xff, 0xff, 1, 2, 3]).unwrap();
+        let mut input = Input::default();
+        assert_eq!(input.fill(ours.as_fd()), Filled::Some { drained: true });
+        assert!(input.next().is_none());
+        assert_eq!(input.fill(ours.as_fd()), Filled::Nothing);
+        assert!(input.bytes.capacity() <= buffers::ROOM * 4);
+    }
+
+    #[test]
+    fn a_connection_at_rest_holds_no_buffer() {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(&[2, 0, 0, 1, 7]).unwrap();
+        let mut input = Input::default();
+        assert_eq!(input.fill(ours.as_fd()), Filled::Some { drained: true });
+        assert_eq!(input.next(), Some((2, vec![7])));
+        assert_eq!(input.fill(ours.as_fd()), Filled::Nothing);
+        assert_eq!(input.bytes.capacity(), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! Accepts connections on the socket it is given, on every event loop. Binding and removing it is not its business.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::io::Interest;
+
+use super::event_loop::{EventLoop, LoopId};
+use super::server::Shared;
+use super::{event_loops, readiness};
+use crate::request::service::Service;
+
+/// Pause after the process ran out of descriptors or memory: connections wait in the backlog meanwhile.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// What one attempt to accept came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// A connection was taken from the backlog: it is served, or its peer was refused.
+    One,
+    /// The backlog is empty.
+    Empty,
+    /// Try again later.
+    Exhausted,
+}
+
+struct Listening<S: Service>(Arc<Shared<S>>);
+
+impl<S: Service> AsRawFd for Listening<S> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.listener.as_raw_fd()
+    }
+}
+
+/// Lets `home` accept, until it is replaced or the server stops accepting.
+pub(super) fn spawn<S: Service>(shared: &Arc<Shared<S>>, home: &Arc<EventLoop>) {
+    home.handle
+        .spawn(listen(Arc::clone(shared), Arc::clone(home)));
+}
+
+async fn listen<S: Service>(shared: Arc<Shared<S>>, home: Arc<EventLoop>) {
+    let listening = match readiness::watch(Listening(Arc::clone(&shared)), Interest::READABLE) {
+        Ok(listening) => listening,
+        Err(error) => {
+            tracing::error!(%error, "the socket cannot be watched: no connection is accepted");
+            return;
+        }
+    };
+    loop {
+        let Ok(mut ready) = listening.readable().await else {
+            return;
+        };
+        if home.is_replaced() || !shared.accepting.load(Ordering::Acquire) {
+            return;
+        }
+        match accept(&shared, Some(home.id)) {
+            Accepted::One => tokio::task::consume_budget().await,
+            Accepted::Empty => ready.clear_ready(),
+            Accepted::Exhausted => tokio::time::sleep(EXHAUSTED).await,
+        }
+    }
+}
+
+/// Accepts one connection for the loop `home` (or any) and checks who it is.
+pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) -> Accepted {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = match rustix::net::accept_with(&shared.listener, flags) {
+        Ok(socket) => socket,
+        Err(Errno::AGAIN) => return Accepted::Empty,
+        Err(Errno::INTR | Errno::CONNABORTED) => return Accepted::One,
+        Err(error) => {
+            if shared.faults.accept.allows() {
+                tracing::error!(
+                    error = %std::io::Error::from(error),
+                    "a connection waits because it cannot be accepted: raise the limit of open files if that is the cause"
+                );
+            }
+            return Accepted::Exhausted;
+        }
+    };
+    match shared.peers.check(std::os::fd::AsFd::as_fd(&socket)) {
+        Ok(()) => event_loops::adopt(shared, home, socket),
+        Err(uid) => {
+            if shared.faults.peer(uid) {
+                tracing::warn!(
+                    uid,
+                    "a connection was refused: its user is not allowed; add it to `socket.peers` if it is the gateway's"
+                );
+            }
+        }
+    }
+    Accepted::One
+}

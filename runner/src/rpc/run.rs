@@ -1,0 +1,25 @@
+//! Runs one call to its end on the current thread: the chain, the one reply, the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::buffers;
+use super::connection::{Connection, Turn};
+use super::exchange::Line;
+use crate::protocol::{frame, message};
+use crate::request::service::{Blame, Call, ErrorCode};
+
+/// Runs `call` and replies for it, unless its deadline was faster: then what it wrote is dropped.
+pub(super) fn run<C: Call>(connection: &Connection<C>, turn: Turn, mut call: C, blame: &Blame) {
+    let mut out = buffers::take();
+    let mut line = Line { connection, turn };
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        call.run(turn.deadline, blame, &mut line, &mut out);
+    }));
+    if ran.is_err() || out.len() < frame::HEADER {
+        tracing::error!("a call ended without a reply: this is a fault of the runner");
+        out.clear();
+        message::error(&mut out, ErrorCode::ServiceUnavailable);
+    }
+    let answered = connection.reply(turn, out);
+    buffers::give(call.finish(answered));
+}

@@ -1,0 +1,138 @@
+//! Serves the gateway on one listening socket: starts everything, and ends it.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::event_loops::EventLoops;
+use super::peer::Peers;
+use super::seldom::Seldom;
+use super::threads::Threads;
+use super::watchdog::Alarm;
+use super::{drain, listener, watchdog};
+use crate::request::service::Service;
+
+pub use super::drain::Drained;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Event loops (threads); at least one is started. Fewer are better on a small machine.
+    pub event_loops: usize,
+    /// Blocking threads for calls that may not run on an event loop; they start when needed. At least one.
+    pub threads: usize,
+    /// Time for one call, from its whole frame to its reply.
+    pub deadline: Duration,
+    /// Users who may connect beside our own, root and nobody.
+    pub allowed_peers: Vec<u32>,
+}
+
+/// Serves until it is dropped. Its connections are closed then; [`Server::drain`] first ends their calls.
+pub struct Server<S: Service> {
+    shared: Arc<Shared<S>>,
+    /// Of the blocking threads. Not in `shared`: a runtime may not be dropped by a task.
+    runtime: Option<Runtime>,
+}
+
+/// What all threads of a server share.
+pub(super) struct Shared<S: Service> {
+    pub(super) service: Arc<S>,
+    pub(super) settings: Settings,
+    pub(super) listener: OwnedFd,
+    pub(super) peers: Peers,
+    pub(super) loops: EventLoops<S::Call>,
+    pub(super) threads: Threads,
+    pub(super) alarm: Arc<Alarm>,
+    pub(super) accepting: AtomicBool,
+    pub(super) draining: AtomicBool,
+    pub(super) faults: Faults,
+}
+
+/// Which faults have been logged lately.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub(super) accept: Seldom,
+    pub(super) no_loop: Seldom,
+    kinds: Mutex<HashSet<u8>>,
+    peers: Mutex<HashSet<Option<u32>>>,
+}
+
+impl Faults {
+    /// Whether this kind of frame has not been logged yet.
+    pub(super) fn kind(&self, kind: u8) -> bool {
+        self.kinds.lock().is_ok_and(|mut kinds| kinds.insert(kind))
+    }
+
+    /// Whether the refusal of this user has not been logged yet.
+    pub(super) fn peer(&self, uid: Option<u32>) -> bool {
+        // A machine has few users; the bound is for one that maps them by the thousand.
+        self.peers
+            .lock()
+            .is_ok_and(|mut peers| peers.len() < 100 && peers.insert(uid))
+    }
+}
+
+impl<S: Service> Server<S> {
+    /// Serves connections to `listener` (a listening Unix socket) with `service`. Returns at once; threads do the work.
+    ///
+    /// # Errors
+    /// No threads or no descriptors to be had, or `listener` is no socket.
+    pub fn start(listener: OwnedFd, service: Arc<S>, settings: Settings) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&listener, true)?;
+        let (threads, runtime) = Threads::start(settings.threads)?;
+        let shared = Arc::new(Shared {
+            service,
+            listener,
+            peers: Peers::new(&settings.allowed_peers),
+            loops: EventLoops::start(settings.event_loops)?,
+            threads,
+            alarm: Arc::new(Alarm::new()),
+            accepting: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            faults: Faults::default(),
+            settings,
+        });
+        let server = Self {
+            shared: Arc::clone(&shared),
+            runtime: Some(runtime),
+        };
+        watchdog::start(Arc::clone(&shared))?;
+        for each in shared.loops.current() {
+            listener::spawn(&shared, &each);
+        }
+        Ok(server)
+    }
+
+    /// Ends serving within `within`: accepts what waits in the backlog, finishes the calls that are under way or
+    /// already here, closes connections between two calls. What is left then is answered with ERROR. Blocks.
+    pub fn drain(&self, within: Duration) -> Drained {
+        drain::drain(&self.shared, within)
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.shared.loops.len()
+    }
+
+    /// Event loops that were replaced because a call held them up, and whose threads have not come back.
+    pub fn stuck(&self) -> usize {
+        self.shared.loops.stuck()
+    }
+}
+
+impl<S: Service> Drop for Server<S> {
+    fn drop(&mut self) {
+        self.shared.accepting.store(false, Ordering::Release);
+        self.shared.alarm.stop();
+        self.shared.loops.end();
+        if let Some(runtime) = self.runtime.take() {
+            // Does not wait: a stuck plugin must not keep the process.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The task of one connection on its event loop: waits, and carries a call from its frame to the thread that runs it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout_at;
+
+use super::connection::{
+    Connection, Event, Late, Phase, Registered, Step, Turn, Wait, error_frame,
+};
+use super::event_loop::EventLoop;
+use super::server::Shared;
+use super::{buffers, readiness, run};
+use crate::protocol::frame::kind;
+use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
+
+/// One connection on one loop. Dropped in any way, it closes the connection, unless another loop has taken it.
+struct Task<S: Service> {
+    shared: Arc<Shared<S>>,
+    home: Arc<EventLoop>,
+    connection: Arc<Connection<S::Call>>,
+}
+
+/// Serves `connection` on `home`, which owns it.
+pub(super) fn spawn<S: Service>(
+    shared: &Arc<Shared<S>>,
+    home: &Arc<EventLoop>,
+    connection: Arc<Connection<S::Call>>,
+) {
+    let task = Task {
+        shared: Arc::clone(shared),
+        home: Arc::clone(home),
+        connection,
+    };
+    home.handle.spawn(async move { task.serve().await });
+}
+
+impl<S: Service> Drop for Task<S> {
+    fn drop(&mut self) {
+        let Some(waiting) = self.connection.close(self.home.id) else {
+            return;
+        };
+        if std::thread::panicking() {
+            tracing::error!("a connection was closed after a panic: this is a fault of the runner");
+        }
+        if let Some(call) = waiting {
+            call.finish(false);
+        }
+        self.shared.loops.remove(self.connection.id);
+    }
+}
+
+impl<S: Service> Task<S> {
+    async fn serve(self) {
+        let registered = Registered(Arc::clone(&self.connection));
+        // Readable only: a registration for writable, too, would wake the loop whenever the gateway reads a reply.
+        let socket = match readiness::watch(registered, Interest::READABLE) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "a connection cannot be watched and is closed");
+                return;
+            }
+        };
+        let mut step = self.next();
+        loop {
+            step = match step {
+                Step::Read => match self.read(&socket).await {
+                    Some(step) => step,
+                    None => return,
+                },
+                Step::Frame {
+                    kind,
+                    payload,
+                    turn,
+                } => {
+                    self.frame(kind, payload, turn);
+                    // Frames that are here already may not keep the other connections waiting.
+                    tokio::task::consume_budget().await;
+                    self.next()
+                }
+                Step::Configured { call, turn } => {
+                    let _busy = self.enter(Instant::now());
+                    self.ask(call, turn);
+                    self.next()
+                }
+                Step::Answered { call, turn } => {
+                    let _busy = self.enter(Instant::now());
+                    self.place(call, turn);
+                    self.next()
+                }
+                Step::Failed { call } => {
+                    let _busy = self.enter(Instant::now());
+                    buffers::give(call.finish(false));
+                    self.next()
+                }
+                Step::Wait(wait) => match self.wait(&socket, wait).await {
+                    Some(step) => step,
+                    None => return,
+                },
+                Step::Leave => return,
+            };
+        }
+    }
+
+    fn enter(&self, now: Instant) -> super::event_loop::Busy<'_> {
+        self.home.enter(&self.shared.alarm, now)
+    }
+
+    fn draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> Step<S::Call> {
+        self.connection.next(self.home.id, self.draining())
+    }
+
+    /// Waits for bytes and reads once.
+    async fn read(&self, socket: &AsyncFd<Registered<S::Call>>) -> Option<Step<S::Call>> {
+        let mut ready = socket.readable().await.ok()?;
+        let (step, drained) = self.connection.receive(self.home.id, self.draining());
+        if drained {
+            ready.clear_ready();
+        } else if matches!(step, Step::Read | Step::Wait(_)) {
+            // A large frame that comes as fast as we read may not keep the other connections waiting. Never with a
+            // call in hand: if this loop got stuck now, no other could answer it.
+            tokio::task::yield_now().await;
+        }
+        Some(step)
+    }
+
+    async fn wait(
+        &self,
+        socket: &AsyncFd<Registered<S::Call>>,
+        wait: Wait,
+    ) -> Option<Step<S::Call>> {
+        let happened = timeout_at(wait.until.into(), self.event(socket, wait.event)).await;
+        match happened {
+            Ok(step) => step,
+            Err(_) => {
+                let _busy = self.enter(Instant::now());
+                expire(self.connection.time_up(self.home.id));
+                Some(self.next())
+            }
+        }
+    }
+
+    async fn event(
+        &self,
+        socket: &AsyncFd<Registered<S::Call>>,
+        event: Event,
+    ) -> Option<Step<S::Call>> {
+        match event {
+            Event::Answered(turn) => {
+                poll_fn(|context| self.connection.poll_changed(self.home.id, turn, context)).await;
+                Some(self.next())
+            }
+            Event::Configured(mut ready) => match ready.wait_for(|ready| *ready).await {
+                Ok(_) => Some(self.next()),
+                Err(_) => Some(self.connection.never_configured(self.home.id)),
+            },
+            Event::Readable => self.read(socket).await,
+            Event::Writable => self.write().await,
+            Event::Either => tokio::select! {
+                step = self.read(socket) => step,
+                step = self.write() => step,
+            },
+        }
+    }
+
+    /// Waits until the socket takes more, and writes.
+    async fn write(&self) -> Option<Step<S::Call>> {
+        // A descriptor of its own, because the loop has the first one registered for reading only.
+        let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3).ok()?;
+        let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
+        socket.writable().await.ok()?.retain_ready();
+        self.connection.flush(self.home.id);
+        Some(self.next())
+    }
+
+    /// Answers a frame, or sees to it that it will be answered.
+    fn frame(&self, kind: u8, payload: Vec<u8>, turn: Turn) {
+        let _busy = self.enter(turn.started);
+        match kind {
+            kind::HTTP_REQ_CALL => self.admit(CallKind::Request, payload, turn),
+            kind::HTTP_RESP_CALL => self.admit(CallKind::Response, payload, turn),
+            kind::PREPARE_CONF => {
+                let mut out = buffers::take();
+                self.shared.service.prepare_conf(&payload, &mut out);
+                buffers::give(payload);
+                self.connection.reply(turn, out);
+            }
+            other => {
+                buffers::give(payload);
+                if self.shared.faults.kind(other) {
+                    tracing::warn!(
+                        kind = other,
+                        "the gateway sent a frame of a kind that has no meaning here: answered with ERROR"
+                    );
+                }
+                self.connection
+                    .reply(turn, error_frame(ErrorCode::BadRequest));
+            }
+        }
+    }
+
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) {
+        match self.shared.service.admit(kind, payload) {
+            Ok(mut call) => match call.pending() {
+                None => self.ask(call, turn),
+                Some(_) => self.park(turn, Phase::Pending { call, turn }, Vec::new()),
+            },
+            Err(refused) => {
+                buffers::give(refused.payload);
+                self.connection.reply(turn, error_frame(refused.code));
+            }
+        }
+    }
+
+    /// Asks what the call has declared that it needs; with no needs it runs.
+    fn ask(&self, mut call: S::Call, turn: Turn) {
+        let mut questions = Vec::new();
+        match call.questions(&mut questions) {
+            0 => self.place(call, turn),
+            left => self.park(turn, Phase::Answers { call, turn, left }, questions),
+        }
+    }
+
+    fn park(&self, turn: Turn, phase: Phase<S::Call>, questions: Vec<u8>) {
+        let answered_meanwhile = self.connection.park(turn, phase, questions);
+        if let Err(Phase::Pending { call, .. } | Phase::Answers { call, .. }) = answered_meanwhile {
+            buffers::give(call.finish(false));
+        }
+    }
+
+    /// Runs the call here, or has a thread run it.
+    fn place(&self, call: S::Call, turn: Turn) {
+        let placement = call.placement();
+        let inline = matches!(placement, Placement::Inline);
+        let watched = call.watched();
+        let wanted = self.connection.running(turn, |running| {
+            running.inline = inline;
+            running.watched = Some(watched);
+        });
+        match placement {
+            _ if !wanted => buffers::give(call.finish(false)),
+            Placement::Inline => run::run(&self.connection, turn, call, &self.home.blame),
+            Placement::Threads(permits) => {
+                let connection = Arc::clone(&self.connection);
+                self.shared
+                    .threads
+                    .dispatch(connection, turn, call, permits);
+            }
+        }
+    }
+}
+
+/// Tells those who care that a call was not answered in time.
+fn expire<C: Call>(late: Late<C>) {
+    match late {
+        Late::Nothing => {}
+        Late::Waiting { call, turn } => {
+            call.watched().expired(None, turn.started.elapsed());
+            buffers::give(call.finish(false));
+        }
+        Late::Running(running) => {
+            if let Some(watched) = running.watched {
+                watched.expired(running.blame.as_deref(), running.turn.started.elapsed());
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Blocking threads for calls that may not run on an event loop: bounded, and waited for within the deadline.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
+
+use super::connection::{Connection, Turn, error_frame};
+use super::{buffers, run};
+use crate::request::service::{Blame, Call, ErrorCode};
+
+thread_local! {
+    static BLAME: Arc<Blame> = Arc::default();
+}
+
+/// The way to the blocking threads.
+#[derive(Debug)]
+pub(super) struct Threads {
+    handle: Handle,
+    /// One permit per thread, so that nothing ever queues up behind a thread: a call waits for its permit instead.
+    room: Arc<Semaphore>,
+}
+
+impl Threads {
+    /// Makes a runtime with room for `count` blocking threads; they start when needed. The runtime's own thread
+    /// only waits for permits: plugin code never runs there, so its timers are always right.
+    ///
+    /// # Errors
+    /// No thread or no descriptors to be had.
+    pub(super) fn start(count: usize) -> io::Result<(Self, Runtime)> {
+        let count = count.max(1);
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(count)
+            .thread_name("calls")
+            .enable_time()
+            .build()?;
+        let threads = Self {
+            handle: runtime.handle().clone(),
+            room: Arc::new(Semaphore::new(count)),
+        };
+        Ok((threads, runtime))
+    }
+
+    /// Runs `call` on a thread as soon as it has a permit of each of `permits`, in that order, and a thread.
+    /// A call that gets none by its deadline ends unanswered: its connection answers it.
+    pub(super) fn dispatch<C: Call>(
+        &self,
+        connection: Arc<Connection<C>>,
+        turn: Turn,
+        call: C,
+        permits: Vec<Arc<Semaphore>>,
+    ) {
+        let mut wanted = permits;
+        wanted.push(Arc::clone(&self.room));
+        let mut held = Vec::with_capacity(wanted.len());
+        while let Some(next) = wanted.get(held.len()) {
+            match Arc::clone(next).try_acquire_owned() {
+                Ok(permit) => held.push(permit),
+                Err(_) => break,
+            }
+        }
+        if held.len() == wanted.len() {
+            self.handle
+                .spawn_blocking(move || run_on_thread(&connection, turn, call, held));
+            return;
+        }
+        let handle = self.handle.clone();
+        self.handle.spawn(async move {
+            match timeout_at(turn.deadline.into(), acquire(&wanted, &mut held)).await {
+                Ok(true) => {
+                    handle.spawn_blocking(move || run_on_thread(&connection, turn, call, held));
+                }
+                Ok(false) => {
+                    let answered =
+                        connection.reply(turn, error_frame(ErrorCode::ServiceUnavailable));
+                    buffers::give(call.finish(answered));
+                }
+                Err(_) => buffers::give(call.finish(false)),
+            }
+        });
+    }
+}
+
+/// Acquires what is still missing; `false` when that can never be had.
+async fn acquire(wanted: &[Arc<Semaphore>], held: &mut Vec<OwnedSemaphorePermit>) -> bool {
+    while let Some(next) = wanted.get(held.len()) {
+        match Arc::clone(next).acquire_owned().await {
+            Ok(permit) => held.push(permit),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn run_on_thread<C: Call>(
+    connection: &Connection<C>,
+    turn: Turn,
+    call: C,
+    held: Vec<OwnedSemaphorePermit>,
+) {
+    let blame = BLAME.with(Arc::clone);
+    let wanted = connection.running(turn, |running| running.blame = Some(Arc::clone(&blame)));
+    if wanted {
+        run::run(connection, turn, call, &blame);
+    } else {
+        buffers::give(call.finish(false));
+    }
+    drop(held);
+}

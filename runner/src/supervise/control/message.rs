@@ -1,0 +1,69 @@
+//! What supervisor and worker say to each other. Both are the same build, so there is no version in it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Level};
+use crate::supervise::accounts::Identity;
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
+use crate::telemetry::Style;
+
+/// From the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The first message. Descriptors: the listening socket, then the pipe for finished log lines.
+    Start(Box<Start>),
+    /// Load this library; answered by `Loaded` or `Refused`, in order. A descriptor comes with it if the copy lives in
+    /// private memory: `library.path` is then empty.
+    Load(Library),
+    /// This file is gone from the folder: what it offered ends.
+    Unload(PathBuf),
+    /// A configuration that an earlier worker knew. Tail: its PREPARE_CONF payload.
+    Conf { token: u32 },
+    /// The answer to `Prepare`.
+    Token {
+        sequence: u64,
+        token: Result<u32, String>,
+    },
+    /// Accept connections from now on.
+    Serve,
+    /// Log up to this level from now on.
+    LogLevel(Level),
+    /// Accept what waits in the backlog and nothing more, finish all calls, answer `Drained` and leave.
+    Drain { within: Duration },
+}
+
+/// What a worker needs before anything else.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The whole configuration.
+    pub config: Config,
+    /// Who to become; `None` changes nothing.
+    pub identity: Option<Identity>,
+    /// Process id of the supervisor.
+    pub supervisor: u32,
+    /// The form of log lines: the supervisor knows whether a terminal shows them.
+    pub style: Style,
+}
+
+/// From the worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// It has given up its privileges and takes orders.
+    Ready,
+    /// The library of this generation serves.
+    Loaded {
+        generation: u64,
+        plugins: Vec<LoadedPlugin>,
+    },
+    /// The library of this generation does not serve; an earlier one goes on.
+    Refused { generation: u64, refusal: Refusal },
+    /// A token is needed. Tail: the PREPARE_CONF payload.
+    Prepare { sequence: u64 },
+    /// The token expired.
+    Forget { token: u32 },
+    /// All calls are finished.
+    Drained,
+}

@@ -1,0 +1,43 @@
+//! Keeps the descriptors we inherited away from our children. Closes none of them.
+
+#![expect(unsafe_code, reason = "close_range is not wrapped by a safe crate")]
+
+use std::io;
+
+/// Marks every inherited descriptor but stdin, stdout and stderr as close-on-exec.
+///
+/// The gateway leaks some of its own; a child of ours that held one of them would keep the gateway waiting for ever.
+///
+/// # Errors
+/// When the kernel is older than 5.11, or a sandbox forbids the call.
+pub(super) fn close_on_exec() -> io::Result<()> {
+    // The raw call, because older C libraries lack the wrapper.
+    // SAFETY: close_range with CLOSE_RANGE_CLOEXEC takes three integers, touches no memory of ours and closes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+
+    #[test]
+    fn an_inherited_descriptor_does_not_reach_a_child() {
+        let inherited = std::fs::File::open("/dev/null").unwrap();
+        fcntl_setfd(inherited.as_fd(), FdFlags::empty()).unwrap();
+        super::close_on_exec().unwrap();
+        assert_eq!(fcntl_getfd(inherited.as_fd()).unwrap(), FdFlags::CLOEXEC);
+    }
+}

@@ -1,0 +1,287 @@
+//! Which library is to be copied, loaded or ended, and when. Pure: what happened goes in, what to do comes out; no
+//! file is touched here.
+//!
+//! A file that failed is not tried again until it changes. What serves goes on until its successor serves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::fingerprint::Fingerprint;
+use super::workshop::Library;
+
+/// A missing file counts as removed after this time, so that `rm` and `cp` after it fail no call.
+const GRACE: Duration = Duration::from_secs(2);
+/// A library that served before is given up when this many workers in a row ended while they loaded it.
+const DEATHS: u8 = 3;
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Check the file and copy it; answer with `staged`, `unsettled` or `rejected`.
+    Stage { file: PathBuf, generation: u64 },
+    /// Tell the worker to load it; answer with `loaded` or `refused`.
+    Load(Library),
+    /// Tell the worker that the file is gone.
+    Unload(PathBuf),
+    /// Delete the copy: no worker has seen it.
+    Discard(Library),
+    /// Delete the copy when this worker has ended.
+    Retire(Library),
+    /// Say that the worker ended while it loaded this, so that it is not tried again.
+    Blame(Library),
+}
+
+/// All files of the folder.
+#[derive(Debug, Default)]
+pub struct Reload {
+    files: BTreeMap<PathBuf, File>,
+    /// Generations sent to the worker and not answered, oldest first: it loads them in this order.
+    in_flight: VecDeque<u64>,
+    last_generation: u64,
+    scanned: bool,
+    worker: bool,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    /// Its state at the last look; `None` while it is missing.
+    seen: Option<Fingerprint>,
+    missing_since: Option<Instant>,
+    /// The state that was tried last, with whatever result.
+    tried: Option<Fingerprint>,
+    staging: bool,
+    loading: Option<Loading>,
+    serving: Option<Library>,
+    deaths: u8,
+}
+
+#[derive(Debug)]
+struct Loading {
+    library: Library,
+    /// Not loaded in an earlier worker.
+    fresh: bool,
+}
+
+impl Reload {
+    /// The folder holds these files now.
+    pub fn scanned(&mut self, now: Instant, seen: &BTreeMap<PathBuf, Fingerprint>) -> Vec<Step> {
+        self.scanned = true;
+        for (path, fingerprint) in seen {
+            let file = self.files.entry(path.clone()).or_default();
+            file.seen = Some(*fingerprint);
+            file.missing_since = None;
+        }
+        let mut steps = Vec::new();
+        self.files.retain(|path, file| {
+            seen.contains_key(path) || file.keep_without(path, now, &mut steps)
+        });
+        steps.extend(self.stage_changed());
+        steps
+    }
+
+    /// The folder cannot be read: nothing changes, and nobody waits for it.
+    pub fn scan_failed(&mut self) {
+        self.scanned = true;
+    }
+
+    /// The file was copied in this state.
+    pub fn staged(&mut self, library: Library, fingerprint: Fingerprint) -> Vec<Step> {
+        let Some(file) = self.files.get_mut(&library.file) else {
+            return vec![Step::Discard(library)];
+        };
+        file.staging = false;
+        if !self.worker || file.loading.is_some() {
+            return vec![Step::Discard(library)]; // its turn comes again
+        }
+        file.looked_at(fingerprint);
+        if let Some(serving) = &file.serving
+            && serving.sha256 == library.sha256
+        {
+            return vec![Step::Discard(library)];
+        }
+        file.deaths = 0;
+        file.loading = Some(Loading {
+            library: library.clone(),
+            fresh: true,
+        });
+        self.in_flight.push_back(library.generation);
+        vec![Step::Load(library)]
+    }
+
+    /// The file is being written, or is gone: the next scan decides.
+    pub fn unsettled(&mut self, file: &Path) {
+        if let Some(file) = self.files.get_mut(file) {
+            file.staging = false;
+        }
+    }
+
+    /// The file in this state can never be loaded.
+    pub fn rejected(&mut self, file: &Path, fingerprint: Option<Fingerprint>) {
+        if let Some(file) = self.files.get_mut(file) {
+            file.staging = false;
+            match fingerprint {
+                Some(fingerprint) => file.looked_at(fingerprint),
+                None => file.tried = file.seen,
+            }
+        }
+    }
+
+    /// The worker serves this generation.
+    pub fn loaded(&mut self, generation: u64) -> Vec<Step> {
+        let Some((file, loading)) = self.answered(generation) else {
+            return Vec::new();
+        };
+        file.deaths = 0;
+        let before = file.serving.replace(loading.library);
+        let mut steps: Vec<_> = before
+            .filter(|_| loading.fresh)
+            .map(Step::Retire)
+            .into_iter()
+            .collect();
+        steps.extend(self.stage_changed());
+        steps
+    }
+
+    /// The worker refused this generation.
+    pub fn refused(&mut self, generation: u64) -> Vec<Step> {
+        let Some((file, loading)) = self.answered(generation) else {
+            return Vec::new();
+        };
+        if !loading.fresh {
+            file.serving = None;
+        }
+        let mut steps = vec![Step::Retire(loading.library)];
+        steps.extend(self.stage_changed());
+        steps
+    }
+
+    /// A new worker takes orders: it gets everything that served.
+    pub fn worker_started(&mut self) -> Vec<Step> {
+        self.worker = true;
+        let mut steps = Vec::new();
+        for file in self.files.values_mut() {
+            let Some(library) = file.serving.clone() else {
+                continue;
+            };
+            self.in_flight.push_back(library.generation);
+            steps.push(Step::Load(library.clone()));
+            file.loading = Some(Loading {
+                library,
+                fresh: false,
+            });
+        }
+        steps.extend(self.stage_changed());
+        steps
+    }
+
+    /// The worker ended. What it was loading at that moment is blamed; what waited behind it is not.
+    pub fn worker_ended(&mut self) -> Vec<Step> {
+        self.worker = false;
+        let culprit = self.in_flight.front().copied();
+        self.in_flight.clear();
+        self.files
+            .values_mut()
+            .flat_map(|file| file.worker_ended(culprit))
+            .collect()
+    }
+
+    /// Whether nothing is under way: everything that lies in the folder serves or was refused.
+    pub fn is_settled(&self) -> bool {
+        let settled = |file: &File| !file.staging && file.loading.is_none() && !file.is_changed();
+        self.scanned && self.worker && self.files.values().all(settled)
+    }
+
+    /// What this file serves with.
+    pub fn serving(&self, file: &Path) -> Option<&Library> {
+        self.files.get(file)?.serving.as_ref()
+    }
+
+    /// What each generation in flight is.
+    pub fn loading(&self, generation: u64) -> Option<&Library> {
+        self.files
+            .values()
+            .filter_map(|file| file.loading.as_ref())
+            .map(|loading| &loading.library)
+            .find(|library| library.generation == generation)
+    }
+
+    fn answered(&mut self, generation: u64) -> Option<(&mut File, Loading)> {
+        self.in_flight.retain(|other| *other != generation);
+        let file = self.files.values_mut().find(|file| {
+            let loading = file.loading.as_ref();
+            loading.is_some_and(|loading| loading.library.generation == generation)
+        })?;
+        let loading = file.loading.take()?;
+        Some((file, loading))
+    }
+
+    fn stage_changed(&mut self) -> Vec<Step> {
+        if !self.worker {
+            return Vec::new();
+        }
+        let mut steps = Vec::new();
+        for (path, file) in &mut self.files {
+            if file.is_changed() && !file.staging && file.loading.is_none() {
+                file.staging = true;
+                self.last_generation += 1;
+                steps.push(Step::Stage {
+                    file: path.clone(),
+                    generation: self.last_generation,
+                });
+            }
+        }
+        steps
+    }
+}
+
+impl File {
+    fn is_changed(&self) -> bool {
+        self.seen.is_some() && self.seen != self.tried
+    }
+
+    /// The opened file had this state, which is newer than the last scan's.
+    fn looked_at(&mut self, fingerprint: Fingerprint) {
+        self.seen = self.seen.map(|_| fingerprint);
+        self.tried = Some(fingerprint);
+    }
+
+    /// The file is missing: whether to keep waiting for it.
+    fn keep_without(&mut self, path: &Path, now: Instant, steps: &mut Vec<Step>) -> bool {
+        self.seen = None;
+        let since = *self.missing_since.get_or_insert(now);
+        let busy = self.staging || self.loading.is_some();
+        if busy || now.duration_since(since) < GRACE {
+            return true;
+        }
+        if let Some(library) = self.serving.take() {
+            steps.push(Step::Unload(path.to_owned()));
+            steps.push(Step::Retire(library));
+        }
+        false
+    }
+
+    fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
+        let Some(Loading { library, fresh }) = self.loading.take() else {
+            return Vec::new();
+        };
+        let blamed = culprit == Some(library.generation);
+        self.deaths += u8::from(blamed);
+        match (fresh, blamed) {
+            (true, true) => vec![Step::Blame(library.clone()), Step::Retire(library)],
+            (true, false) => {
+                self.tried = None; // staged again for the next worker
+                vec![Step::Retire(library)]
+            }
+            (false, true) if self.deaths >= DEATHS => {
+                self.serving = None;
+                vec![Step::Blame(library.clone()), Step::Retire(library)]
+            }
+            (false, _) => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reload_tests.rs"]
+mod tests;

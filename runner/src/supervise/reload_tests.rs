@@ -1,0 +1,310 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::supervise::workshop::Sha256;
+
+fn seen(files: &[(&str, u64)]) -> BTreeMap<PathBuf, Fingerprint> {
+    files
+        .iter()
+        .map(|(name, state)| (PathBuf::from(name), Fingerprint::for_test(*state)))
+        .collect()
+}
+
+fn library(file: &Path, generation: u64, content: u8) -> Library {
+    Library {
+        generation,
+        file: file.to_owned(),
+        path: PathBuf::from(format!("/copies/{generation}")),
+        sha256: Sha256([content; 32]),
+    }
+}
+
+/// A machine whose steps are carried out at once; loads succeed unless the content is 0.
+struct Folder {
+    reload: Reload,
+    now: Instant,
+    files: Vec<(&'static str, u64)>,
+    log: Vec<String>,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let mut reload = Reload::default();
+        assert_eq!(reload.worker_started(), []);
+        Self {
+            reload,
+            now: Instant::now(),
+            files: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn scan(&mut self, files: &[(&'static str, u64)]) -> Vec<String> {
+        self.files = files.to_vec();
+        let steps = self.reload.scanned(self.now, &seen(files));
+        self.carry_out(steps);
+        std::mem::take(&mut self.log)
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            let more = match step {
+                Step::Stage { file, generation } => {
+                    let state = self.files.iter().find(|(name, _)| Path::new(name) == file);
+                    let state = state.unwrap().1;
+                    let library = library(&file, generation, (state % 100) as u8);
+                    self.reload.staged(library, Fingerprint::for_test(state))
+                }
+                Step::Load(library) => {
+                    self.log.push(format!("load {}", library.file.display()));
+                    match library.sha256.0[0] {
+                        0 => self.reload.refused(library.generation),
+                        _ => self.reload.loaded(library.generation),
+                    }
+                }
+                Step::Unload(file) => {
+                    self.log.push(format!("unload {}", file.display()));
+                    Vec::new()
+                }
+                Step::Blame(library) => {
+                    self.log.push(format!("blame {}", library.file.display()));
+                    Vec::new()
+                }
+                Step::Discard(_) | Step::Retire(_) => Vec::new(),
+            };
+            self.carry_out(more);
+        }
+    }
+}
+
+#[test]
+fn a_file_is_loaded_once_and_again_only_when_its_content_changed() {
+    let mut folder = Folder::new();
+    assert_eq!(folder.scan(&[("a.so", 1)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
+    assert_eq!(folder.scan(&[("a.so", 101)]), [""; 0], "touched only");
+    assert_eq!(folder.scan(&[("a.so", 2)]), ["load a.so"]);
+    assert!(folder.reload.is_settled());
+}
+
+#[test]
+fn a_refused_file_is_not_tried_again_until_it_changes_and_its_predecessor_serves() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    assert_eq!(folder.scan(&[("a.so", 100)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 100)]), [""; 0]);
+    let serving = folder.reload.serving(Path::new("a.so")).unwrap();
+    assert_eq!(serving.generation, 1);
+    assert_eq!(folder.scan(&[("a.so", 200)]), ["load a.so"]);
+}
+
+#[test]
+fn a_removal_counts_only_after_the_grace_period() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    assert_eq!(folder.scan(&[]), [""; 0]);
+    folder.now += GRACE / 2;
+    assert_eq!(folder.scan(&[("a.so", 101)]), [""; 0], "it is back");
+    assert_eq!(folder.scan(&[]), [""; 0]);
+    folder.now += GRACE;
+    assert_eq!(folder.scan(&[]), ["unload a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 1)]), ["load a.so"]);
+}
+
+#[test]
+fn a_change_during_a_load_is_taken_up_after_it() {
+    let mut reload = Reload::default();
+    reload.worker_started();
+    let file = Path::new("a.so");
+    reload.scanned(Instant::now(), &seen(&[("a.so", 1)]));
+    reload.staged(library(file, 1, 1), Fingerprint::for_test(1));
+    assert_eq!(reload.scanned(Instant::now(), &seen(&[("a.so", 2)])), []);
+    let stage = Step::Stage {
+        file: file.to_owned(),
+        generation: 2,
+    };
+    assert_eq!(reload.loaded(1), [stage]);
+}
+
+#[test]
+fn the_library_that_a_worker_died_of_is_blamed_and_those_behind_it_are_tried_again() {
+    let mut reload = Reload::default();
+    reload.worker_started();
+    let now = Instant::now();
+    reload.scanned(now, &seen(&[("a.so", 1), ("b.so", 2)]));
+    let a = library(Path::new("a.so"), 1, 1);
+    reload.staged(a.clone(), Fingerprint::for_test(1));
+    reload.staged(library(Path::new("b.so"), 2, 2), Fingerprint::for_test(2));
+    assert!(reload.worker_ended().contains(&Step::Blame(a)));
+    let again = Step::Stage {
+        file: PathBuf::from("b.so"),
+        generation: 3,
+    };
+    assert_eq!(reload.worker_started(), [again]);
+}
+
+#[test]
+fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    let library = folder
+        .reload
+        .serving(Path::new("a.so"))
+        .cloned()
+        .into_iter()
+        .collect::<Vec<_>>();
+    let load = Step::Load(library[0].clone());
+    assert_eq!(folder.reload.worker_ended(), [], "it was not loading");
+    for _ in 1..DEATHS {
+        assert_eq!(folder.reload.worker_started(), std::slice::from_ref(&load));
+        assert_eq!(folder.reload.worker_ended(), []);
+    }
+    folder.reload.worker_started();
+    let blame = Step::Blame(library[0].clone());
+    assert!(folder.reload.worker_ended().contains(&blame));
+    assert_eq!(folder.reload.worker_started(), []);
+    assert!(folder.reload.is_settled());
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Scan(Vec<u64>),
+    Staged(u8),
+    Unsettled,
+    Rejected,
+    Loaded,
+    Refused,
+    WorkerEnds,
+    WorkerStarts,
+    Time(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => proptest::collection::vec(0u64..4, 2).prop_map(Event::Scan),
+        4 => (0u8..3).prop_map(Event::Staged),
+        1 => Just(Event::Unsettled),
+        1 => Just(Event::Rejected),
+        4 => Just(Event::Loaded),
+        2 => Just(Event::Refused),
+        1 => Just(Event::WorkerEnds),
+        2 => Just(Event::WorkerStarts),
+        1 => (0u64..3000).prop_map(Event::Time),
+    ]
+}
+
+/// Plays a worker and a stager that may answer late, and checks every step against what may be asked of them.
+#[derive(Default)]
+struct World {
+    staging: Vec<(PathBuf, u64)>,
+    loading: Vec<Library>,
+    alive: bool,
+    files: BTreeMap<PathBuf, Fingerprint>,
+    /// States loaded for the first time, since the last death of a worker or removal of the file.
+    loaded: BTreeSet<(PathBuf, String)>,
+    /// The states that came out of staging last.
+    staged: BTreeMap<PathBuf, Fingerprint>,
+    generations: BTreeSet<u64>,
+    deleted: BTreeSet<u64>,
+}
+
+impl World {
+    fn check(&mut self, steps: Vec<Step>, fresh: bool) {
+        for step in steps {
+            match step {
+                Step::Stage { file, generation } => {
+                    assert!(self.alive && self.files.contains_key(&file));
+                    assert!(self.generations.insert(generation), "used before");
+                    assert!(self.staging.iter().all(|(other, _)| *other != file));
+                    assert!(self.loading.iter().all(|other| other.file != file));
+                    self.staging.push((file, generation));
+                }
+                Step::Load(library) => {
+                    assert!(self.alive);
+                    assert!(!self.deleted.contains(&library.generation));
+                    assert!(self.loading.iter().all(|other| other.file != library.file));
+                    if fresh {
+                        let state = format!("{:?}", self.staged[&library.file]);
+                        let new = self.loaded.insert((library.file.clone(), state));
+                        assert!(new, "loaded twice without a change in between");
+                    }
+                    self.loading.push(library);
+                }
+                Step::Unload(file) => {
+                    assert!(!self.files.contains_key(&file), "it is there");
+                    self.loaded.retain(|(other, _)| *other != file);
+                }
+                Step::Discard(library) | Step::Retire(library) => {
+                    assert!(self.deleted.insert(library.generation), "deleted twice");
+                }
+                Step::Blame(_) => assert!(!self.alive),
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_events_asks_only_for_what_can_be_done(events in proptest::collection::vec(event(), 1..80)) {
+        let (mut reload, mut world) = (Reload::default(), World::default());
+        let mut now = Instant::now();
+        for event in events {
+            match event {
+                Event::Time(ms) => now += Duration::from_millis(ms),
+                Event::Scan(states) => {
+                    let names = ["a.so", "b.so"].into_iter().zip(states);
+                    let files: Vec<_> = names.filter(|(_, state)| *state > 0).collect();
+                    let before = std::mem::replace(&mut world.files, seen(&files));
+                    // A state that comes back after another one is a change.
+                    let files = &world.files;
+                    world.loaded.retain(|(file, _)| files.get(file) == before.get(file));
+                    let steps = reload.scanned(now, &world.files);
+                    world.check(steps, false);
+                }
+                Event::Staged(content) if !world.staging.is_empty() => {
+                    let (file, generation) = world.staging.remove(0);
+                    let state = world.files.get(&file).copied().unwrap_or(Fingerprint::for_test(9));
+                    world.staged.insert(file.clone(), state);
+                    let steps = reload.staged(library(&file, generation, content), state);
+                    world.check(steps, true);
+                }
+                Event::Unsettled if !world.staging.is_empty() => {
+                    reload.unsettled(&world.staging.remove(0).0);
+                }
+                Event::Rejected if !world.staging.is_empty() => {
+                    let (file, _) = world.staging.remove(0);
+                    reload.rejected(&file, world.files.get(&file).copied());
+                }
+                Event::Loaded if !world.loading.is_empty() => {
+                    let library = world.loading.remove(0);
+                    let steps = reload.loaded(library.generation);
+                    world.check(steps, false);
+                    prop_assert_eq!(reload.serving(&library.file), Some(&library));
+                }
+                Event::Refused if !world.loading.is_empty() => {
+                    let library = world.loading.remove(0);
+                    let before = reload.serving(&library.file).cloned();
+                    let steps = reload.refused(library.generation);
+                    world.check(steps, false);
+                    let still = before.filter(|before| *before != library);
+                    prop_assert_eq!(reload.serving(&library.file), still.as_ref());
+                }
+                Event::WorkerEnds if world.alive => {
+                    world.alive = false;
+                    world.loading.clear();
+                    world.loaded.clear();
+                    let steps = reload.worker_ended();
+                    world.check(steps, false);
+                }
+                Event::WorkerStarts if !world.alive => {
+                    world.alive = true;
+                    let steps = reload.worker_started();
+                    world.check(steps, false);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One worker as the supervisor sees it: started, told things without ever waiting for it, and ended.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::control::message::{FromWorker, Start, ToWorker};
+use super::control::{self, Receiver, Sender};
+use super::output;
+use super::supervisor::{Event, WorkerEvent};
+use crate::telemetry::Lines;
+
+/// Where workers live.
+#[derive(Debug)]
+pub(super) enum Host {
+    /// In processes of their own.
+    Processes,
+    /// In this process: whoever receives the other end of the control socket is the worker.
+    Here(mpsc::Sender<UnixStream>),
+}
+
+/// A worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Counts the workers of this supervisor.
+    pub(super) number: u64,
+    /// When it was started.
+    pub(super) since: Instant,
+    /// Whether it takes orders.
+    pub(super) ready: bool,
+    /// Whether it was told to accept connections.
+    pub(super) serving: bool,
+    control: Sender,
+    outbox: mpsc::Sender<Outgoing>,
+    child: Option<Child>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    message: ToWorker,
+    tail: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// What a new worker is given.
+pub(super) struct Outfit {
+    pub(super) start: Start,
+    /// The listening socket.
+    pub(super) listener: OwnedFd,
+    /// Where its log lines go.
+    pub(super) lines: Lines,
+    /// Where its events go.
+    pub(super) events: UnboundedSender<Event>,
+}
+
+impl Worker {
+    /// Starts a worker and sends it `Start`.
+    ///
+    /// To be called on the supervisor's main thread: the worker dies with the thread that started it.
+    ///
+    /// # Errors
+    /// When there is no process, descriptor or thread to be had.
+    pub(super) fn start(number: u64, host: &Host, outfit: Outfit) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut descriptors = vec![outfit.listener];
+        let child = match host {
+            Host::Here(workers) => {
+                let gone = |_| io::Error::other("the worker's thread is gone");
+                workers.send(theirs).map_err(gone)?;
+                None
+            }
+            Host::Processes => {
+                let (log, log_end) = pipe_with(PipeFlags::CLOEXEC)?;
+                output::pass_on_log(log, outfit.lines)?;
+                descriptors.push(log_end);
+                Some(spawn(theirs)?)
+            }
+        };
+        let (sender, receiver) = control::split(ours)?;
+        let worker = Self {
+            number,
+            since: Instant::now(),
+            ready: false,
+            serving: false,
+            outbox: write_messages(sender.clone())?,
+            control: sender,
+            child,
+        };
+        worker.watch(receiver, outfit.events)?;
+        worker.tell_with(
+            ToWorker::Start(Box::new(outfit.start)),
+            Vec::new(),
+            descriptors,
+        );
+        Ok(worker)
+    }
+
+    /// Sends a message some time soon.
+    pub(super) fn tell(&self, message: ToWorker) {
+        self.tell_with(message, Vec::new(), Vec::new());
+    }
+
+    /// Sends a message with a tail and descriptors some time soon.
+    pub(super) fn tell_with(&self, message: ToWorker, tail: Vec<u8>, descriptors: Vec<OwnedFd>) {
+        // A worker that is gone is noticed elsewhere.
+        let _ = self.outbox.send(Outgoing {
+            message,
+            tail,
+            descriptors,
+        });
+    }
+
+    /// Whether it is a process of its own, whose end is reported.
+    pub(super) fn is_process(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Its process id, or ours if it lives here.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.as_ref().map_or_else(std::process::id, Child::id)
+    }
+
+    /// Ends it at once, and everything that third-party code started in it.
+    pub(super) fn kill(&self) {
+        self.control.close();
+        // It is not waited for yet, so the number is still its own.
+        if let Some(group) = self.child.as_ref().and_then(pid) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Takes leave of a worker that has ended or was killed; says how it ended. Waits for its end.
+    pub(super) fn bury(mut self) -> String {
+        self.kill();
+        match self.child.as_mut().map(Child::wait) {
+            None => "its control socket closed".to_owned(),
+            Some(Ok(status)) => status.to_string(),
+            Some(Err(cause)) => cause.to_string(),
+        }
+    }
+
+    /// How long it has lived.
+    pub(super) fn lived(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn watch(&self, receiver: Receiver, events: UnboundedSender<Event>) -> io::Result<()> {
+        let number = self.number;
+        let report = move |event| events.send(Event::Worker(number, event)).is_ok();
+        if let Some(pid) = self.child.as_ref().and_then(pid) {
+            let report = report.clone();
+            let wait = move || {
+                let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while matches!(
+                    waitid(WaitId::Pid(pid), ended),
+                    Err(rustix::io::Errno::INTR)
+                ) {}
+                report(WorkerEvent::Ended);
+            };
+            thread::Builder::new()
+                .name("worker end".to_owned())
+                .spawn(wait)?;
+        }
+        let read = move || read_messages(receiver, report);
+        thread::Builder::new()
+            .name("worker control".to_owned())
+            .spawn(read)?;
+        Ok(())
+    }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()).ok()?)
+}
+
+/// The same build as ours, even if the file was replaced meanwhile. Its stdin is the control socket.
+fn spawn(control: UnixStream) -> io::Result<Child> {
+    let (prints, prints_end) = pipe_with(PipeFlags::CLOEXEC)?;
+    output::log_prints(prints)?;
+    Command::new("/proc/self/exe")
+        .arg0("plugin-runner")
+        .arg("worker")
+        .stdin(OwnedFd::from(control))
+        .stdout(prints_end.try_clone()?)
+        .stderr(prints_end)
+        .process_group(0)
+        .spawn()
+}
+
+fn write_messages(sender: Sender) -> io::Result<mpsc::Sender<Outgoing>> {
+    let (outbox, outgoing) = mpsc::channel::<Outgoing>();
+    let write = move || {
+        for Outgoing {
+            message,
+            tail,
+            descriptors,
+        } in outgoing
+        {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            if let Err(cause) = sender.send_with(&message, &tail, &descriptors) {
+                tracing::warn!(cause = %cause, "a message to the worker was lost");
+                return sender.close(); // which ends the worker, and brings a new one
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("worker orders".to_owned())
+        .spawn(write)?;
+    Ok(outbox)
+}
+
+fn read_messages(mut receiver: Receiver, report: impl Fn(WorkerEvent) -> bool) {
+    loop {
+        let event = match receiver.receive::<FromWorker>() {
+            Ok(Some(received)) => WorkerEvent::Says(received.message, received.tail),
+            Ok(None) => WorkerEvent::Disconnected,
+            Err(cause) => {
+                tracing::debug!(cause = %cause, "the worker's control socket failed");
+                WorkerEvent::Disconnected
+            }
+        };
+        let last = matches!(event, WorkerEvent::Disconnected);
+        if !report(event) || last {
+            return;
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! From a configuration to a running supervisor: socket first, so that connects wait instead of failing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use anyhow::Context;
+use plugin_api::{ABI_MAJOR, ABI_MINOR};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::accounts::Identity;
+use super::backoff::Backoff;
+use super::fingerprint::Trust;
+use super::parent::Parent;
+use super::reach::closed_folder;
+use super::signals::Signals;
+use super::socket::Socket;
+use super::spawn::Host;
+use super::staging::{Place, Staging};
+use super::state::StateDir;
+use super::supervisor::{Event, Libraries, Stager, Supervisor};
+use super::tokens::Tokens;
+use super::watch::Watch;
+use super::workshop::Factory;
+use super::{descriptors, privileges, worker};
+use crate::config::{Config, StartOptions};
+use crate::telemetry::{Sink, Style, Telemetry};
+
+/// Sets up the log and runs until a signal or the gateway's end. On the main thread, before any other thread.
+///
+/// `factory` makes the inside of the worker if it lives in this process; a worker process calls
+/// [`super::worker::main`].
+///
+/// # Errors
+/// When there is no log, no socket, no worker, or a configured user does not exist.
+pub fn start(config: Config, options: StartOptions, factory: &Factory) -> anyhow::Result<()> {
+    let sink = Sink::of(&config.logging);
+    let style = Style::of(config.logging.format, &sink);
+    let telemetry = Telemetry::init(config.logging.level, style, sink)?;
+    run(config, options, Arc::new(telemetry), factory)
+}
+
+fn run(
+    config: Config,
+    options: StartOptions,
+    telemetry: Arc<Telemetry>,
+    factory: &Factory,
+) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!("plugin-runner {version}, plugin ABI {ABI_MAJOR}.{ABI_MINOR}");
+    if let Err(cause) = descriptors::close_on_exec() {
+        tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
+    }
+    if !options.no_supervisor {
+        return supervise(config, options, telemetry, Host::Processes);
+    }
+    let (offer, workers) = mpsc::channel();
+    let supervising = move || supervise(config, options, telemetry, Host::Here(offer));
+    let supervising = thread::Builder::new()
+        .name("supervisor".to_owned())
+        .spawn(supervising)?;
+    let worked = work_here(&workers, factory);
+    drop(workers);
+    match supervising.join() {
+        Ok(supervised) => worked.and(supervised),
+        Err(_) => anyhow::bail!("the supervisor panicked"),
+    }
+}
+
+/// Is the worker, until the supervisor has ended.
+fn work_here(workers: &mpsc::Receiver<UnixStream>, factory: &Factory) -> anyhow::Result<()> {
+    for control in workers {
+        worker::serve_in_process(control, factory)?;
+    }
+    Ok(())
+}
+
+fn supervise(
+    config: Config,
+    options: StartOptions,
+    telemetry: Arc<Telemetry>,
+    host: Host,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // First of all, so that a signal during the start is not lost.
+        let signals = Signals::listen().context("cannot listen to signals")?;
+        let (events, inbox) = unbounded_channel();
+        let parent = Parent::to_follow(options.exit_with_parent);
+        if let Some(parent) = &parent {
+            let events = events.clone();
+            parent.watch(move || drop(events.send(Event::ParentGone)));
+        }
+        let supervisor = prepare(config, telemetry, host, parent, events)?;
+        supervisor
+            .run(inbox, signals)
+            .await
+            .context("cannot start a worker")
+    })
+}
+
+fn prepare(
+    config: Config,
+    telemetry: Arc<Telemetry>,
+    host: Host,
+    parent: Option<Parent>,
+    events: UnboundedSender<Event>,
+) -> anyhow::Result<Supervisor> {
+    let identity = match host {
+        Host::Processes => privileges::identity(config.worker.user.as_deref())?,
+        Host::Here(_) => None,
+    };
+    let socket = Socket::listen(&config.socket)?;
+    tracing::info!("listening on {}", socket.path().display());
+    hint_at_reach(&socket, config.socket.mode);
+    let state = open_state(&config);
+    let place = place(state.as_ref(), identity);
+    let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
+    let libraries = libraries(&config, place, &events)?;
+    Ok(Supervisor {
+        identity,
+        host,
+        telemetry,
+        socket,
+        tokens,
+        parent,
+        events,
+        libraries,
+        worker: None,
+        workers: 0,
+        backoff: Backoff::default(),
+        announced: false,
+        stopping: false,
+        config,
+    })
+}
+
+/// Gateway: its workers run as nobody. Without root it is likely that gateway and runner are one user's.
+fn hint_at_reach(socket: &Socket, mode: u32) {
+    let obstacle = match closed_folder(socket.path()) {
+        Some(folder) => format!("{} is closed to it (chmod o+x)", folder.display()),
+        None if mode & 0o002 == 0 => format!("socket.mode is {mode:o}"),
+        None => return,
+    };
+    let hint = format!("a gateway that runs as another user (nobody) cannot connect: {obstacle}");
+    match rustix::process::geteuid().is_root() {
+        true => tracing::warn!("{hint}"),
+        false => tracing::info!("{hint}"),
+    }
+}
+
+fn open_state(config: &Config) -> Option<StateDir> {
+    let hint = "set state.dir to a folder that only the runner's user may write; until then copies and conf tokens \
+                are kept in memory";
+    let Some(path) = &config.state.dir else {
+        tracing::warn!(hint, "there is no state.dir");
+        return None;
+    };
+    StateDir::open(path)
+        .inspect_err(|error| tracing::warn!(hint, "{error}"))
+        .ok()
+}
+
+/// Where copies go, if a worker of this identity can open them there.
+fn place(state: Option<&StateDir>, identity: Option<Identity>) -> Place {
+    let Some(state) = state else {
+        return Place::Memory;
+    };
+    let instead = "copies of libraries are kept in memory";
+    if state.is_noexec() {
+        let path = state.path().display();
+        tracing::warn!("{instead}: state.dir {path} is mounted noexec");
+        return Place::Memory;
+    }
+    let inside = state.path().join("libraries");
+    if let (Some(identity), Some(closed)) = (identity, closed_folder(&inside)) {
+        let (uid, closed) = (identity.uid, closed.display());
+        tracing::warn!("{instead}: user {uid} cannot read state.dir, {closed} is closed to it");
+        return Place::Memory;
+    }
+    Place::folder(state).unwrap_or_else(|error| {
+        tracing::warn!("{instead}: {error}");
+        Place::Memory
+    })
+}
+
+fn libraries(
+    config: &Config,
+    place: Place,
+    events: &UnboundedSender<Event>,
+) -> anyhow::Result<Libraries> {
+    let trust = Trust {
+        root: rustix::process::geteuid().is_root(),
+        allow_writable: config.plugins.allow_writable,
+    };
+    let staging = Staging {
+        place,
+        trust,
+        allow: config.plugins.allow.clone(),
+    };
+    let mut libraries = Libraries {
+        reload: super::reload::Reload::default(),
+        stager: Stager::start(staging, events.clone())?,
+        watch: None,
+        frozen: Arc::new(AtomicBool::new(false)),
+        offers: BTreeMap::new(),
+        memory: HashMap::new(),
+        retired: Vec::new(),
+        fault: None,
+    };
+    let Some(folder) = &config.plugins.dir else {
+        tracing::warn!(
+            hint = "set plugins.dir, or start with --plugins",
+            "no plugins folder"
+        );
+        libraries.reload.scan_failed();
+        return Ok(libraries);
+    };
+    tracing::info!("plugins from {}", folder.display());
+    let (events, frozen) = (events.clone(), Arc::clone(&libraries.frozen));
+    let report =
+        move |scan| events.send(Event::Scanned(scan)).is_ok() && !frozen.load(Ordering::Relaxed);
+    libraries.watch = Some(Watch::start(folder.clone(), trust, report)?);
+    Ok(libraries)
+}

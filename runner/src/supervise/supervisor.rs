@@ -1,0 +1,235 @@
+//! The supervisor's main loop: one event after the other, on the main thread. Never opens plugin code, never waits
+//! for a worker.
+
+mod libraries;
+mod life;
+mod reread;
+mod stager;
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+pub(super) use self::stager::Stager;
+use self::stager::StagerReport;
+use super::backoff::Backoff;
+use super::control::message::{FromWorker, ToWorker};
+use super::folder::{FolderError, Scan};
+use super::parent::Parent;
+use super::reload::Reload;
+use super::signals::{Signals, Wanted};
+use super::socket::Socket;
+use super::spawn::{Host, Worker};
+use super::tokens::Tokens;
+use super::watch::Watch;
+use super::workshop::{Library, LoadedPlugin};
+use crate::config::Config;
+use crate::supervise::accounts::Identity;
+use crate::telemetry::Telemetry;
+
+/// Something that happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A signal.
+    Asked(Wanted),
+    /// The gateway is gone.
+    ParentGone,
+    /// The plugins folder was looked at.
+    Scanned(Result<Scan, FolderError>),
+    /// A library was checked and copied, or not.
+    Staged(StagerReport),
+    /// From the worker of this number.
+    Worker(u64, WorkerEvent),
+    /// It is time.
+    Timer(Timer),
+}
+
+/// What comes from a worker.
+#[derive(Debug)]
+pub(super) enum WorkerEvent {
+    /// A message and its tail.
+    Says(FromWorker, Vec<u8>),
+    /// Its control socket is closed.
+    Disconnected,
+    /// Its process has ended, and waits to be buried.
+    Ended,
+}
+
+/// What was to be done later.
+#[derive(Debug)]
+pub(super) enum Timer {
+    /// The libraries had their time: the worker of this number accepts connections now.
+    LoadsAreOver(u64),
+    /// The next worker may start.
+    StartWorker,
+    /// Calls in flight had their time.
+    StopNow,
+}
+
+/// Everything that outlives a worker.
+pub(super) struct Supervisor {
+    pub(super) config: Config,
+    pub(super) identity: Option<Identity>,
+    pub(super) host: Host,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) socket: Socket,
+    pub(super) tokens: Tokens,
+    pub(super) parent: Option<Parent>,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) libraries: Libraries,
+    pub(super) worker: Option<Worker>,
+    pub(super) workers: u64,
+    pub(super) backoff: Backoff,
+    /// The first worker was told to serve.
+    pub(super) announced: bool,
+    pub(super) stopping: bool,
+}
+
+/// What lies in the plugins folder, and what became of it.
+pub(super) struct Libraries {
+    pub(super) reload: Reload,
+    pub(super) stager: Stager,
+    pub(super) watch: Option<Watch>,
+    /// Set when the folder is not to be looked at any more (`hot_reload: false`).
+    pub(super) frozen: Arc<AtomicBool>,
+    /// What each file offers while it serves.
+    pub(super) offers: BTreeMap<PathBuf, (u64, Vec<LoadedPlugin>)>,
+    /// Copies in private memory, by generation.
+    pub(super) memory: HashMap<u64, OwnedFd>,
+    /// Copies that the living worker may have open and no later one needs.
+    pub(super) retired: Vec<Library>,
+    /// The folder's fault that was logged last.
+    pub(super) fault: Option<FolderError>,
+}
+
+/// Whether the loop goes on.
+pub(super) type Flow = std::ops::ControlFlow<()>;
+
+impl Supervisor {
+    /// Until it is asked to stop. On the thread that lives as long as the process.
+    ///
+    /// # Errors
+    /// When no worker can be started from the beginning.
+    pub(super) async fn run(
+        mut self,
+        mut inbox: UnboundedReceiver<Event>,
+        mut signals: Signals,
+    ) -> anyhow::Result<()> {
+        self.start_worker()?;
+        loop {
+            let event = tokio::select! {
+                event = inbox.recv() => event,
+                wanted = signals.next() => Some(Event::Asked(wanted)),
+            };
+            // The supervisor holds a sender itself, so there is always a next event.
+            let Some(event) = event else { break };
+            if self.on(event).is_break() {
+                break;
+            }
+        }
+        self.end();
+        Ok(())
+    }
+
+    fn on(&mut self, event: Event) -> Flow {
+        match event {
+            // Somebody at a terminal does not want to wait.
+            Event::Asked(Wanted::Stop("SIGINT")) if self.stopping => return Flow::Break(()),
+            Event::Asked(Wanted::Stop(signal)) => return self.stop(signal),
+            Event::Asked(Wanted::Rescan) => {
+                self.reread();
+                self.rescan();
+            }
+            Event::Asked(Wanted::ReopenLog) => self.telemetry.reopen(),
+            Event::ParentGone => return self.stop("the gateway is gone"),
+            Event::Scanned(scan) => {
+                self.scanned(scan);
+                if self.parent.as_ref().is_some_and(Parent::is_gone) {
+                    return self.stop("the gateway is gone");
+                }
+            }
+            Event::Staged(report) => self.staged(report),
+            // What an earlier worker said does not count any more.
+            Event::Worker(number, event) if self.is_current(number) => {
+                return self.on_worker(event);
+            }
+            Event::Worker(..) => {}
+            Event::Timer(Timer::LoadsAreOver(number)) if self.is_current(number) => {
+                self.loads_are_over();
+            }
+            Event::Timer(Timer::LoadsAreOver(_)) => {}
+            Event::Timer(Timer::StartWorker) => self.replace_worker(),
+            Event::Timer(Timer::StopNow) => {
+                tracing::warn!("calls were still in flight when the time to stop was over");
+                return Flow::Break(());
+            }
+        }
+        self.serve_if_settled();
+        Flow::Continue(())
+    }
+
+    fn on_worker(&mut self, event: WorkerEvent) -> Flow {
+        match event {
+            WorkerEvent::Says(message, tail) => return self.on_message(message, tail),
+            WorkerEvent::Ended => return self.worker_ended(),
+            WorkerEvent::Disconnected => match &self.worker {
+                // Its end follows.
+                Some(worker) if worker.is_process() => worker.kill(),
+                _ => return self.worker_ended(),
+            },
+        }
+        Flow::Continue(())
+    }
+
+    fn on_message(&mut self, message: FromWorker, tail: Vec<u8>) -> Flow {
+        match message {
+            FromWorker::Ready => {
+                if let Some(worker) = &mut self.worker {
+                    worker.ready = true;
+                }
+            }
+            FromWorker::Loaded {
+                generation,
+                plugins,
+            } => self.loaded(generation, plugins),
+            FromWorker::Refused {
+                generation,
+                refusal,
+            } => self.refused(generation, &refusal),
+            FromWorker::Prepare { sequence } => {
+                let token = self.tokens.assign(tail).map_err(|error| error.to_string());
+                self.tell(ToWorker::Token { sequence, token });
+            }
+            FromWorker::Forget { token } => self.tokens.forget(token),
+            FromWorker::Drained if self.stopping => return Flow::Break(()),
+            FromWorker::Drained => {}
+        }
+        self.serve_if_settled();
+        Flow::Continue(())
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        self.worker
+            .as_ref()
+            .is_some_and(|worker| worker.number == number)
+    }
+
+    fn tell(&self, message: ToWorker) {
+        if let Some(worker) = &self.worker {
+            worker.tell(message);
+        }
+    }
+
+    fn later(&self, after: Duration, timer: Timer) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = events.send(Event::Timer(timer));
+        });
+    }
+}

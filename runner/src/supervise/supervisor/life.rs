@@ -1,0 +1,161 @@
+//! A worker's life: started, made to serve, replaced when it dies, drained at the end.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Flow, Supervisor, Timer};
+use crate::supervise::control::message::{Start, ToWorker};
+use crate::supervise::spawn::{Host, Outfit, Worker};
+
+/// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long we wait for the worker to have drained. The last log lines need some time after it.
+const STOP: Duration = Duration::from_millis(580);
+
+impl Supervisor {
+    pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
+        self.workers += 1;
+        let number = self.workers;
+        let start = Start {
+            config: self.config.clone(),
+            identity: self.identity,
+            supervisor: std::process::id(),
+            style: self.telemetry.style(),
+        };
+        let outfit = Outfit {
+            start,
+            listener: self.socket.as_fd().try_clone_to_owned()?,
+            lines: self.telemetry.lines(),
+            events: self.events.clone(),
+        };
+        let worker = Worker::start(number, &self.host, outfit)?;
+        tracing::debug!(pid = worker.pid(), "worker {number} started");
+        self.worker = Some(worker);
+        let steps = self.libraries.reload.worker_started();
+        self.carry_out(steps);
+        self.later(
+            self.config.plugins.load_deadline,
+            Timer::LoadsAreOver(number),
+        );
+        Ok(())
+    }
+
+    /// After a worker died: a failure is not the end, there may be room for a process in a moment.
+    pub(super) fn replace_worker(&mut self) {
+        if self.stopping || self.worker.is_some() {
+            return;
+        }
+        if let Err(cause) = self.start_worker() {
+            let wait = self.backoff.after(Duration::ZERO);
+            tracing::error!(
+                cause = format!("{cause:#}"),
+                "no worker can be started; trying again"
+            );
+            self.later(wait.max(Duration::from_millis(100)), Timer::StartWorker);
+        }
+    }
+
+    /// Connections wait in the backlog until this: every library had its chance first.
+    pub(super) fn serve_if_settled(&mut self) {
+        if self.libraries.reload.is_settled() {
+            self.serve();
+        }
+    }
+
+    pub(super) fn loads_are_over(&mut self) {
+        let waiting = self.worker.as_ref().is_some_and(|worker| !worker.serving);
+        if waiting && !self.libraries.reload.is_settled() {
+            tracing::warn!(
+                hint = "plugins.load_deadline is how long calls wait for it",
+                "serving starts while libraries are still being loaded"
+            );
+        }
+        self.serve();
+    }
+
+    fn serve(&mut self) {
+        let Some(worker) = &mut self.worker else {
+            return;
+        };
+        if !worker.ready || worker.serving || self.stopping {
+            return;
+        }
+        worker.serving = true;
+        for (token, payload) in self.tokens.live() {
+            worker.tell_with(ToWorker::Conf { token }, payload.to_vec(), Vec::new());
+        }
+        worker.tell(ToWorker::Serve);
+        if !self.config.plugins.hot_reload {
+            self.libraries.frozen.store(true, Ordering::Relaxed);
+        }
+        let offers = self.libraries.offers.values();
+        let plugins: usize = offers.map(|(_, plugins)| plugins.len()).sum();
+        let ready = if self.announced {
+            "ready again"
+        } else {
+            "ready"
+        };
+        self.announced = true;
+        match plugins {
+            1 => tracing::info!("{ready}: 1 plugin"),
+            _ => tracing::info!("{ready}: {plugins} plugins"),
+        }
+    }
+
+    pub(super) fn worker_ended(&mut self) -> Flow {
+        let Some(worker) = self.worker.take() else {
+            return Flow::Continue(());
+        };
+        let lived = worker.lived();
+        let number = worker.number;
+        let cause = worker.bury();
+        // In one process there is nobody to start another worker; the reason comes out at its own end.
+        if self.stopping || matches!(self.host, Host::Here(_)) {
+            return Flow::Break(());
+        }
+        let steps = self.libraries.reload.worker_ended();
+        let wait = self.backoff.after(lived);
+        tracing::error!(
+            cause,
+            wait_ms = (!wait.is_zero()).then_some(wait.as_millis() as u64),
+            "worker {number} ended; a new one takes its place"
+        );
+        self.carry_out(steps);
+        self.discard_retired();
+        if wait.is_zero() {
+            self.replace_worker();
+        } else {
+            self.later(wait, Timer::StartWorker);
+        }
+        Flow::Continue(())
+    }
+
+    /// Lets calls in flight and the backlog finish. Gateway: it asks us to leave and is gone itself a moment later, so
+    /// being asked again changes nothing.
+    pub(super) fn stop(&mut self, reason: &str) -> Flow {
+        if std::mem::replace(&mut self.stopping, true) {
+            return Flow::Continue(());
+        }
+        tracing::info!("stopping: {reason}");
+        // From here on a new connection reaches our successor, or nobody; what waits in the backlog is still served.
+        self.socket.unlink();
+        match &self.worker {
+            Some(worker) if worker.serving => {
+                worker.tell(ToWorker::Drain { within: DRAIN });
+                self.later(STOP, Timer::StopNow);
+                Flow::Continue(())
+            }
+            _ => Flow::Break(()),
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        self.socket.unlink();
+        if let Some(worker) = self.worker.take() {
+            worker.bury();
+        }
+        self.libraries.stager.remove_all();
+        tracing::info!("stopped");
+    }
+}

@@ -1,0 +1,144 @@
+//! Follows the supervisor's orders. Loads happen on one thread, in order; this one never waits for author code.
+
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use super::assigner::Assigner;
+use super::set_level;
+use crate::supervise::control::message::{FromWorker, ToWorker};
+use crate::supervise::control::{Received, Receiver, Sender};
+use crate::supervise::workshop::{Library, Refusal, Workshop};
+
+/// Somebody who follows orders.
+pub(super) struct Orders {
+    workshop: Arc<dyn Workshop>,
+    listener: Option<OwnedFd>,
+    assigner: Arc<Assigner>,
+    sender: Sender,
+    loader: mpsc::Sender<LoaderOrder>,
+}
+
+enum LoaderOrder {
+    Load(Library),
+    Unload(PathBuf),
+}
+
+impl Orders {
+    /// Starts the loader thread.
+    pub(super) fn new(
+        workshop: Arc<dyn Workshop>,
+        listener: OwnedFd,
+        assigner: Arc<Assigner>,
+        sender: Sender,
+    ) -> io::Result<Self> {
+        let (loader, orders) = mpsc::channel();
+        let (workshop_too, answers) = (Arc::clone(&workshop), sender.clone());
+        let loading = move || load_in_order(&orders, workshop_too.as_ref(), &answers);
+        thread::Builder::new()
+            .name("loader".to_owned())
+            .spawn(loading)?;
+        Ok(Self {
+            workshop,
+            listener: Some(listener),
+            assigner,
+            sender,
+            loader,
+        })
+    }
+
+    /// Until the supervisor closes the socket.
+    pub(super) fn follow(mut self, mut receiver: Receiver) -> io::Result<()> {
+        while let Some(received) = receiver.receive()? {
+            self.follow_one(received)?;
+        }
+        Ok(())
+    }
+
+    fn follow_one(&mut self, received: Received<ToWorker>) -> io::Result<()> {
+        match received.message {
+            ToWorker::Start(_) => return Err(io::Error::other("a second `Start`")),
+            ToWorker::Load(library) => self.load(library, received.descriptors),
+            ToWorker::Unload(file) => self.tell_loader(LoaderOrder::Unload(file)),
+            ToWorker::Conf { token } => self.workshop.conf(token, received.tail),
+            ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
+            ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
+            ToWorker::Serve => {
+                if let Some(listener) = self.listener.take() {
+                    self.workshop.serve(listener)?;
+                }
+            }
+            ToWorker::Drain { within } => self.drain(within)?,
+        }
+        Ok(())
+    }
+
+    fn load(&self, mut library: Library, memory: Vec<OwnedFd>) {
+        if let Some(memory) = memory.into_iter().next() {
+            // Never closed: the C library takes the same path for the same object, and numbers are used again.
+            library.path = format!("/proc/self/fd/{}", memory.into_raw_fd()).into();
+        }
+        self.tell_loader(LoaderOrder::Load(library));
+    }
+
+    fn tell_loader(&self, order: LoaderOrder) {
+        // The loader ends only with us.
+        let _ = self.loader.send(order);
+    }
+
+    /// On a thread of its own: calls in flight may still need a token.
+    fn drain(&self, within: Duration) -> io::Result<()> {
+        let (workshop, sender) = (Arc::clone(&self.workshop), self.sender.clone());
+        let draining = move || {
+            workshop.drain(within);
+            let _ = sender.send(&FromWorker::Drained);
+        };
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(draining)?;
+        Ok(())
+    }
+}
+
+fn load_in_order(orders: &mpsc::Receiver<LoaderOrder>, workshop: &dyn Workshop, sender: &Sender) {
+    for order in orders {
+        match order {
+            LoaderOrder::Load(library) => {
+                // If nobody listens any more, the process is about to end.
+                let _ = sender.send(&load(workshop, &library));
+            }
+            LoaderOrder::Unload(file) => {
+                let unloaded = catch_unwind(AssertUnwindSafe(|| workshop.unload(&file)));
+                if unloaded.is_err() {
+                    tracing::error!("the runner panicked while it unloaded {}", file.display());
+                }
+            }
+        }
+    }
+}
+
+fn load(workshop: &dyn Workshop, library: &Library) -> FromWorker {
+    let generation = library.generation;
+    // A load without an answer would keep the supervisor waiting.
+    let loaded = catch_unwind(AssertUnwindSafe(|| workshop.load(library)));
+    let loaded = loaded.unwrap_or_else(|_| {
+        Err(Refusal {
+            cause: "the runner panicked while it loaded it".to_owned(),
+            hint: Some("the panic is in the log; please report it".to_owned()),
+        })
+    });
+    match loaded {
+        Ok(plugins) => FromWorker::Loaded {
+            generation,
+            plugins,
+        },
+        Err(refusal) => FromWorker::Refused {
+            generation,
+            refusal,
+        },
+    }
+}

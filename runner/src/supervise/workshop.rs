@@ -1,0 +1,134 @@
+//! The border between the process side and the side that runs plugin code: what a worker does when it is told to.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Level};
+use crate::request::assign::AssignToken;
+
+/// Where plugin code is loaded and calls are served: the inside of a worker.
+pub trait Workshop: Send + Sync + 'static {
+    /// Loads a library and replaces the generation that this file had before.
+    ///
+    /// Runs on the loader thread, one library after the other; author code may take seconds in it.
+    ///
+    /// # Errors
+    /// A [`Refusal`], when nothing of what served has changed.
+    fn load(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal>;
+
+    /// Retires what this file (its path in the folder) offers. Runs on the loader thread, after earlier loads.
+    fn unload(&self, file: &Path);
+
+    /// Takes a configuration that an earlier worker knew, by its PREPARE_CONF payload. Runs on the control thread:
+    /// must not wait for author code.
+    fn conf(&self, token: u32, payload: Vec<u8>);
+
+    /// Starts to accept connections and returns. At most once.
+    ///
+    /// # Errors
+    /// When threads or descriptors cannot be had; the worker then ends.
+    fn serve(&self, listener: OwnedFd) -> io::Result<()>;
+
+    /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
+    fn drain(&self, within: Duration);
+
+    /// Changes how much is logged, here and in the plugins.
+    fn set_level(&self, level: Level);
+}
+
+/// Makes the inside of a worker. Called once per process, after privileges were dropped.
+pub type Factory =
+    dyn Fn(Config, Arc<dyn AssignToken>) -> anyhow::Result<Arc<dyn Workshop>> + Send + Sync;
+
+/// One build of a library, ready to be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Library {
+    /// Counts the builds that this supervisor has seen; from 1.
+    pub generation: u64,
+    /// Its path in the plugins folder, for people.
+    pub file: PathBuf,
+    /// The private copy to open: a path never used before in this process.
+    pub path: PathBuf,
+    /// Hash of the copy.
+    pub sha256: Sha256,
+}
+
+/// A sha256 sum; 64 lower-case hex digits in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Sha256(pub [u8; 32]);
+
+/// A plugin that a library offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedPlugin {
+    /// Its name in route configurations.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// Its place in chains that are ordered by priority.
+    pub priority: i32,
+}
+
+/// Why a library does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong, without the file's name.
+    pub cause: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(sum: Sha256) -> Self {
+        sum.to_string()
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digit = |b: u8| char::from(b).to_digit(16);
+        let mut sum = [0; 32];
+        let bytes = text.as_bytes();
+        if bytes.len() != 64 {
+            return Err(format!("`{text}` is not a sha256 sum"));
+        }
+        for (to, pair) in sum.iter_mut().zip(bytes.chunks_exact(2)) {
+            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+                return Err(format!("`{text}` is not a sha256 sum"));
+            };
+            *to = (high << 4 | low) as u8;
+        }
+        Ok(Self(sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_survives_text() {
+        let sum = Sha256(std::array::from_fn(|n| n as u8 * 7));
+        assert_eq!(Sha256::try_from(sum.to_string()), Ok(sum));
+        assert!(Sha256::try_from("ab".repeat(31) + "é").is_err());
+    }
+}

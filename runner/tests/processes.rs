@@ -1,0 +1,341 @@
+//! Supervisor and worker as real processes, with a stand-in for everything that runs plugin code.
+//!
+//! This binary is three things, by its first argument: `start` is the supervisor, `worker` the worker that it starts,
+//! anything else the tests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "clippy does not see that it is a test, for want of a harness"
+)]
+
+#[path = "processes/fake.rs"]
+mod fake;
+#[path = "processes/runner.rs"]
+mod runner;
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use fake::Library;
+use runner::{Runner, conf, wait_for};
+use rustix::process::Signal;
+
+const TESTS: &[(&str, fn())] = &[
+    (
+        "libraries_serve_when_it_is_ready_and_third_party_code_is_not_root",
+        libraries_serve_when_it_is_ready_and_third_party_code_is_not_root,
+    ),
+    (
+        "a_changed_library_replaces_the_old_one_and_a_bad_one_does_not",
+        a_changed_library_replaces_the_old_one_and_a_bad_one_does_not,
+    ),
+    (
+        "a_library_that_crashes_the_worker_is_not_tried_again",
+        a_library_that_crashes_the_worker_is_not_tried_again,
+    ),
+    (
+        "a_dead_worker_is_replaced_with_its_libraries_confs_and_tokens",
+        a_dead_worker_is_replaced_with_its_libraries_confs_and_tokens,
+    ),
+    (
+        "a_restarted_runner_gives_the_same_token_again",
+        a_restarted_runner_gives_the_same_token_again,
+    ),
+    (
+        "asked_to_stop_it_finishes_calls_in_flight_and_the_backlog_and_leaves_nothing",
+        asked_to_stop_it_finishes_calls_in_flight_and_the_backlog_and_leaves_nothing,
+    ),
+    (
+        "a_stuck_call_does_not_hold_up_the_end",
+        a_stuck_call_does_not_hold_up_the_end,
+    ),
+    (
+        "the_worker_ends_when_the_supervisor_is_killed",
+        the_worker_ends_when_the_supervisor_is_killed,
+    ),
+    (
+        "the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not",
+        the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not,
+    ),
+    (
+        "with_hot_reload_off_only_a_start_takes_libraries_up",
+        with_hot_reload_off_only_a_start_takes_libraries_up,
+    ),
+    (
+        "a_rotated_log_file_is_opened_again",
+        a_rotated_log_file_is_opened_again,
+    ),
+    (
+        "what_third_party_code_prints_is_a_log_line",
+        what_third_party_code_prints_is_a_log_line,
+    ),
+    (
+        "without_a_state_folder_libraries_load_from_memory",
+        without_a_state_folder_libraries_load_from_memory,
+    ),
+    (
+        "one_process_does_it_all_for_debuggers",
+        one_process_does_it_all_for_debuggers,
+    ),
+    (
+        "a_library_that_never_loads_does_not_keep_calls_waiting_for_ever",
+        a_library_that_never_loads_does_not_keep_calls_waiting_for_ever,
+    ),
+];
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["start", options, config] => fake::start(options, config),
+        ["worker"] => fake::worker(),
+        ["--list", ..] => TESTS.iter().for_each(|(name, _)| println!("{name}: test")),
+        filters => return run_tests(filters),
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+fn run_tests(arguments: &[&str]) -> std::process::ExitCode {
+    let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let mut failed = 0;
+    for (name, test) in TESTS {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(**filter)) {
+            continue;
+        }
+        let passed = std::panic::catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += u8::from(!passed);
+    }
+    std::process::ExitCode::from(failed)
+}
+
+fn libraries_serve_when_it_is_ready_and_third_party_code_is_not_root() {
+    let runner = Runner::with(&[
+        ("a.so", Library::good("alpha 1")),
+        ("b.so", Library::good("beta 1")),
+    ]);
+    runner.start();
+    // Sent before it is ready: the connection waits.
+    assert_eq!(runner.ask("plugins"), "alpha 1,beta 1");
+    runner.wait_for_log("ready: 2 plugins");
+    let root = rustix::process::geteuid().is_root();
+    let uid = runner.ask("uid");
+    assert_ne!(uid, "0", "plugin code runs as root");
+    if root {
+        assert_eq!(runner.ask("groups"), "");
+        assert_eq!(runner.ask("oom"), "500");
+    }
+    assert_ne!(runner.ask("pid"), runner.pid().to_string());
+}
+
+fn a_changed_library_replaces_the_old_one_and_a_bad_one_does_not() {
+    let runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.start();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    runner.install("a.so", Library::good("alpha 2"));
+    wait_for("the new build", || runner.ask("plugins") == "alpha 2");
+    runner.install("a.so", Library::refused("wrong ABI"));
+    runner.wait_for_log("was not replaced");
+    runner.wait_for_log("wrong ABI");
+    runner.wait_for_log("alpha 2 (generation 2)");
+    assert_eq!(runner.ask("plugins"), "alpha 2");
+    runner.install_bytes("a.so", b"\x7fELF no more of it");
+    runner.wait_for_log("is truncated");
+    assert_eq!(runner.ask("plugins"), "alpha 2");
+    runner.remove("a.so");
+    wait_for("the removal", || runner.ask("plugins").is_empty());
+}
+
+fn a_library_that_crashes_the_worker_is_not_tried_again() {
+    let runner = Runner::with(&[
+        ("a.so", Library::good("alpha 1")),
+        ("b.so", Library::crashing()),
+    ]);
+    runner.start();
+    runner.wait_for_log("b.so was not loaded");
+    runner.wait_for_log("ready: 1 plugin");
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    let worker = runner.ask("pid");
+    runner.install("c.so", Library::good("gamma 1"));
+    wait_for("the next library", || {
+        runner.ask("plugins") == "alpha 1,gamma 1"
+    });
+    assert_eq!(runner.ask("pid"), worker);
+}
+
+fn a_dead_worker_is_replaced_with_its_libraries_confs_and_tokens() {
+    let runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.start();
+    let token = runner.ask(&format!("assign {}", conf("route#1")));
+    assert_ne!(token, "0");
+    let first = runner.ask("pid");
+    for _ in 0..3 {
+        runner.crash();
+        assert_eq!(runner.ask("plugins"), "alpha 1");
+        assert_eq!(runner.ask("confs"), token);
+        assert_ne!(runner.ask("pid"), first);
+    }
+    assert_eq!(runner.ask(&format!("assign {}", conf("route#1"))), token);
+    assert_ne!(runner.ask(&format!("assign {}", conf("route#2"))), token);
+    runner.ask(&format!("forget {token}"));
+    runner.crash();
+    wait_for("the confs", || !runner.ask("confs").contains(&token));
+}
+
+fn a_restarted_runner_gives_the_same_token_again() {
+    let runner = Runner::with(&[]);
+    runner.start();
+    let token = runner.ask(&format!("assign {}", conf("route#1")));
+    runner.signal(Signal::TERM);
+    runner.wait_until_gone();
+    runner.start();
+    assert_eq!(runner.ask("confs"), "");
+    assert_eq!(runner.ask(&format!("assign {}", conf("route#1"))), token);
+}
+
+fn asked_to_stop_it_finishes_calls_in_flight_and_the_backlog_and_leaves_nothing() {
+    let runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.start();
+    let worker: i32 = runner.ask("pid").parse().unwrap();
+    let slow = runner.send("slow");
+    assert_eq!(runner.ask("in flight"), "2");
+    let waiting: Vec<UnixStream> = (0..20).map(|_| runner.send("plugins")).collect();
+    let started = Instant::now();
+    runner.signal(Signal::TERM);
+    assert_eq!(runner::answer(slow), "done");
+    for connection in waiting {
+        assert_eq!(runner::answer(connection), "alpha 1");
+    }
+    runner.wait_until_gone();
+    assert!(
+        started.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(!runner.socket().exists());
+    assert!(!runner::is_alive(worker));
+    assert_eq!(runner.copies(), 0);
+}
+
+fn a_stuck_call_does_not_hold_up_the_end() {
+    let runner = Runner::with(&[]);
+    runner.start();
+    let _stuck = runner.send("stuck");
+    assert_eq!(runner.ask("in flight"), "2");
+    let worker: i32 = runner.ask("pid").parse().unwrap();
+    let started = Instant::now();
+    runner.signal(Signal::TERM);
+    runner.wait_until_gone();
+    assert!(
+        started.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(!runner::is_alive(worker));
+}
+
+fn the_worker_ends_when_the_supervisor_is_killed() {
+    let runner = Runner::with(&[]);
+    runner.start();
+    let _stuck = runner.send("stuck");
+    let worker: i32 = runner.ask("pid").parse().unwrap();
+    runner.signal(Signal::KILL);
+    wait_for("the worker's end", || !runner::is_alive(worker));
+}
+
+fn the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not() {
+    for (parent, options, ends) in [
+        ("nginx", "", true),
+        ("openresty", "", true),
+        ("sh", "exit_with_parent", true),
+        ("sh", "", false),
+    ] {
+        let mut runner = Runner::with(&[]);
+        runner.options = options;
+        runner.start_as_child_of(parent);
+        let supervisor: i32 = runner.ask("supervisor").parse().unwrap();
+        runner.signal(Signal::KILL); // the parent
+        if ends {
+            wait_for("its end", || !runner::is_alive(supervisor));
+            assert!(!runner.socket().exists());
+            continue;
+        }
+        let parent = runner.pid() as i32;
+        wait_for("the end of its parent", || !runner::is_alive(parent));
+        assert_eq!(runner.ask("supervisor"), supervisor.to_string());
+        runner::end(supervisor);
+    }
+}
+
+fn with_hot_reload_off_only_a_start_takes_libraries_up() {
+    let mut runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.config.plugins.hot_reload = false;
+    runner.start();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    runner.install("a.so", Library::good("alpha 2"));
+    runner.signal(Signal::HUP);
+    runner.wait_for_log("plugins.hot_reload is false");
+    runner.crash();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+}
+
+fn a_rotated_log_file_is_opened_again() {
+    let mut runner = Runner::with(&[]);
+    let log = runner.socket().with_file_name("log");
+    runner.config.logging.file = Some(log.clone());
+    runner.start();
+    let rotated = log.with_extension("1");
+    std::fs::rename(&log, &rotated).unwrap();
+    runner.signal(Signal::USR1);
+    wait_for("the new file", || log.exists());
+    runner.ask("log");
+    wait_for("the line", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("an event of the worker"))
+    });
+}
+
+fn what_third_party_code_prints_is_a_log_line() {
+    let runner = Runner::with(&[]);
+    runner.start();
+    runner.ask("print");
+    runner.wait_for_log("plugin output: hello from a plugin");
+    runner.ask("log");
+    runner.wait_for_log("an event of the worker");
+}
+
+fn without_a_state_folder_libraries_load_from_memory() {
+    let mut runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.config.state.dir = None;
+    runner.start();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    runner.install("a.so", Library::good("alpha 2"));
+    wait_for("the new build", || runner.ask("plugins") == "alpha 2");
+    runner.crash();
+    assert_eq!(runner.ask("plugins"), "alpha 2");
+}
+
+fn one_process_does_it_all_for_debuggers() {
+    let mut runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
+    runner.options = "no_supervisor";
+    runner.start();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    assert_eq!(runner.ask("pid"), runner.pid().to_string());
+    let token = runner.ask(&format!("assign {}", conf("route#1")));
+    assert_ne!(token, "0");
+    runner.signal(Signal::TERM);
+    runner.wait_until_gone();
+    assert!(!runner.socket().exists());
+}
+
+fn a_library_that_never_loads_does_not_keep_calls_waiting_for_ever() {
+    let mut runner = Runner::with(&[
+        ("a.so", Library::good("alpha 1")),
+        ("b.so", Library::hanging()),
+    ]);
+    runner.config.plugins.load_deadline = Duration::from_millis(300);
+    runner.start();
+    assert_eq!(runner.ask("plugins"), "alpha 1");
+    runner.wait_for_log("serving starts while libraries are still being loaded");
+}
