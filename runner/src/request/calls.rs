@@ -1,7 +1,9 @@
 //! The calls of the gateway: from a frame to a chain, and from its end to a reply.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,9 +62,9 @@ impl Calls {
         &self.config
     }
 
-    /// Begins to serve: the libraries that were collected are all there are for now.
-    pub fn open(&self) {
-        self.registry.open();
+    /// Begins to serve: the libraries that were collected are all there are for now. `served`: see [`Registry::open`].
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>) {
+        self.registry.open(served);
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
         }
@@ -296,7 +298,6 @@ impl Call for PluginCall {
             self.place.set(Place::Loop);
             return Placement::Inline;
         }
-        // In one order everywhere, so that two calls never wait for each other's permits.
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
         let permits = slow

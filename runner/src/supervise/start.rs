@@ -207,6 +207,7 @@ fn libraries(
         stager: Stager::start(staging, events.clone())?,
         watch: None,
         frozen: Arc::new(AtomicBool::new(false)),
+        served: BTreeMap::new(),
         offers: BTreeMap::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
