@@ -68,6 +68,9 @@ impl Plugin for Misbehaving {
     }
 
     fn configure(&self, config: Config, _: &ConfContext) -> Result<Prepared> {
+        if std::hint::black_box(MISBEHAVING_MARK).starts_with(b"mark-refuse") {
+            bail!("this build was told to refuse");
+        }
         match config.mode.as_str() {
             "refuse" => bail!("was told to refuse"),
             "panic_in_configure" => panic!("configured as it was told to"),

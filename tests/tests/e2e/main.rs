@@ -2,5 +2,7 @@
 
 mod failing;
 mod framing;
+mod refusing;
 mod replay;
 mod serving;
+mod swapping;
