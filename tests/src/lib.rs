@@ -2,7 +2,14 @@
 //! to it over its real socket. A test says what happens in one line for each fact; waiting is always for a condition,
 //! with a deadline.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
 pub mod artifacts; // the runner and the libraries, built once
+pub mod captures; // what a real gateway was recorded to send
+pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
 pub mod gateway; // the other end of the socket
 pub mod log; // what the runner says
