@@ -27,8 +27,13 @@ fn a_plugin_that_nobody_offers_is_an_error() {
     let runner = Runner::with(&["stop"]);
     let mut gateway = runner.gateway();
     assert_eq!(gateway.get(&[("no-such", "{}")]), UNAVAILABLE);
-    runner.log().wait_for(&["no-such", "route#1#ext-plugin-pre-req"]);
-    assert_eq!(gateway.get(&[("stop", "{}"), ("no-such", "{}")]), UNAVAILABLE);
+    runner
+        .log()
+        .wait_for(&["no-such", "route#1#ext-plugin-pre-req"]);
+    assert_eq!(
+        gateway.get(&[("stop", "{}"), ("no-such", "{}")]),
+        UNAVAILABLE
+    );
     assert_eq!(gateway.get(&STOP).text(), "ok");
 }
 
@@ -37,7 +42,9 @@ fn a_conf_that_the_plugin_refuses_is_an_error_that_names_the_place() {
     let runner = Runner::with(&["stop"]);
     let mut gateway = runner.gateway();
     assert_eq!(gateway.get(&[("stop", r#"{"statsu": 201}"#)]), UNAVAILABLE);
-    runner.log().wait_for(&["stop", "did you mean `status`?", "route#1#"]);
+    runner
+        .log()
+        .wait_for(&["stop", "did you mean `status`?", "route#1#"]);
     assert_eq!(gateway.get(&[("stop", "not json")]), UNAVAILABLE);
     assert_eq!(gateway.get(&STOP).text(), "ok");
 }
@@ -45,7 +52,10 @@ fn a_conf_that_the_plugin_refuses_is_an_error_that_names_the_place() {
 #[test]
 fn an_empty_conf_stands_for_an_empty_object() {
     let runner = Runner::with(&["stop"]);
-    assert_eq!(runner.gateway().get(&[("stop", "")]).text(), "Hello, Rust Runner of APISIX");
+    assert_eq!(
+        runner.gateway().get(&[("stop", "")]).text(),
+        "Hello, Rust Runner of APISIX"
+    );
 }
 
 #[test]
@@ -60,7 +70,10 @@ fn an_error_of_a_phase_is_logged_and_not_shown_to_the_client() {
 
 #[test]
 fn a_configure_that_panics_is_an_error() {
-    fails("panic_in_configure", &["misbehaving", "configured as it was told to"]);
+    fails(
+        "panic_in_configure",
+        &["misbehaving", "configured as it was told to"],
+    );
 }
 
 #[test]
@@ -121,7 +134,10 @@ fn an_error_in_a_response_call_is_an_error_too() {
     let mut gateway = runner.gateway();
     let conf = r#"{"mode": "panic", "phase": "header_filter"}"#;
     let token = gateway.prepare(&[("misbehaving", conf)]);
-    assert_eq!(gateway.response(token, &Response::new(200, &[])), UNAVAILABLE);
+    assert_eq!(
+        gateway.response(token, &Response::new(200, &[])),
+        UNAVAILABLE
+    );
     assert_eq!(gateway.request(token, &Request::get("/")), Reply::Nothing);
 }
 
@@ -167,7 +183,10 @@ fn a_stuck_plugin_delays_no_other_route() {
     }
     assert_eq!(stuck.receive_reply().reply().text(), "awake");
     // 10 ms on a quiet machine; the tests run beside each other.
-    assert!(calls > 20 && worst < 200, "{calls} calls, the slowest took {worst} ms");
+    assert!(
+        calls > 20 && worst < 200,
+        "{calls} calls, the slowest took {worst} ms"
+    );
 }
 
 #[test]

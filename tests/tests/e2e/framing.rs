@@ -72,7 +72,13 @@ fn garbage_is_answered_with_an_error_frame_and_the_connection_stays() {
     let mut gateway = runner.gateway();
     let token = gateway.prepare(&STOP);
     let call = Request::get("/").payload(token);
-    let garbage: [&[u8]; 5] = [b"", b"\0", b"\xff\xff\xff\xff", &[0xff; 64], &call[..call.len() / 2]];
+    let garbage: [&[u8]; 5] = [
+        b"",
+        b"\0",
+        b"\xff\xff\xff\xff",
+        &[0xff; 64],
+        &call[..call.len() / 2],
+    ];
     for kind in [PREPARE_CONF, HTTP_REQ_CALL, HTTP_RESP_CALL] {
         for payload in garbage {
             gateway.send(kind, payload);
@@ -88,17 +94,26 @@ fn a_call_with_any_one_byte_changed_gets_exactly_one_reply() {
     let runner = Runner::with(&["rewrite"]);
     let mut gateway = runner.gateway();
     let token = gateway.prepare(&[("rewrite", "{}")]);
-    let payload = Request::get("/some/path").arg("a", "b").header("x", "y").payload(token);
+    let payload = Request::get("/some/path")
+        .arg("a", "b")
+        .header("x", "y")
+        .payload(token);
     for at in 0..payload.len() {
         for change in [0x01, 0x80, 0xff] {
             let mut changed = payload.clone();
             changed[at] ^= change;
             gateway.send(HTTP_REQ_CALL, &changed);
             let kind = gateway.receive_reply().kind;
-            assert!(kind == ERROR || kind == HTTP_REQ_CALL, "byte {at}: type {kind}");
+            assert!(
+                kind == ERROR || kind == HTTP_REQ_CALL,
+                "byte {at}: type {kind}"
+            );
         }
     }
-    assert_eq!(gateway.request(token, &Request::get("/")).rewrite().path, b"/a6/rust/runner");
+    assert_eq!(
+        gateway.request(token, &Request::get("/")).rewrite().path,
+        b"/a6/rust/runner"
+    );
 }
 
 #[test]
@@ -154,17 +169,25 @@ fn what_is_wrong_with_frames_is_logged_once_for_each_cause() {
     still_works(&mut gateway);
     let line = runner.log().wait_for(&["99"]);
     assert!(line.contains("WARN") || line.contains("ERROR"), "{line}");
-    assert!(runner.log().with("99").len() < 5, "{:?}", runner.log().with("99"));
+    assert!(
+        runner.log().with("99").len() < 5,
+        "{:?}",
+        runner.log().with("99")
+    );
 }
 
 #[test]
 fn bytes_that_are_no_text_reach_the_plugin_and_come_back() {
     let runner = Runner::with(&["do"]);
     let mut gateway = runner.gateway();
-    let conf = r#"{"rewrite": {"path": {"hex": "2ffffe"}, "headers": [["x-bin", {"hex": "ff41"}]]}}"#;
+    let conf =
+        r#"{"rewrite": {"path": {"hex": "2ffffe"}, "headers": [["x-bin", {"hex": "ff41"}]]}}"#;
     let mut request = Request::get("/");
     request.path = b"/\xff\x80".to_vec();
-    request.args = vec![(b"\xfe".to_vec(), Some(b"\0\xff".to_vec())), (b"flag".to_vec(), None)];
+    request.args = vec![
+        (b"\xfe".to_vec(), Some(b"\0\xff".to_vec())),
+        (b"flag".to_vec(), None),
+    ];
     let token = gateway.prepare(&[("do", conf)]);
     let rewrite = gateway.request(token, &request).rewrite();
     assert_eq!(rewrite.path, b"/\xff\xfe");
