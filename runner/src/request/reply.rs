@@ -135,13 +135,10 @@ fn response(
     message::response(out, call.id, changes.status, headers, changes.body)
 }
 
-/// Headers of the upstream's connection (RFC 9110 section 7.6.1), and Date: the gateway adds its own, beside the one
-/// that it is given.
+/// Headers of the upstream's connection (RFC 9110 section 7.6.1).
 fn is_dropped(name: &[u8], connection: &[u8]) -> bool {
     let mut listed = connection
         .split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii);
-    rules::is_hop_by_hop(name)
-        || name.eq_ignore_ascii_case(b"date")
-        || listed.any(|named| named.eq_ignore_ascii_case(name))
+    rules::is_hop_by_hop(name) || listed.any(|named| named.eq_ignore_ascii_case(name))
 }

@@ -145,7 +145,9 @@ impl Shared {
                 counts.moved += usize::from(*new_answers == 1);
                 counts.settled += usize::from(*new_answers == ENOUGH);
             }
-            Ok(answer) if answer.status == 200 && answer.body.trim() == old && *new_answers == 0 => {
+            Ok(answer)
+                if answer.status == 200 && answer.body.trim() == old && *new_answers == 0 =>
+            {
                 counts.old += 1
             }
             Ok(answer) => counts
