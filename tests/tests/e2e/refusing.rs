@@ -38,14 +38,14 @@ fn a_file_that_is_no_library_is_refused() {
 
 #[test]
 fn an_empty_file_is_refused() {
-    refused(b"", &["empty"]);
+    refused(b"", &["truncated"]);
 }
 
 #[test]
 fn a_truncated_library_is_refused() {
     let bytes = bytes();
     for part in [1, 5, 9] {
-        refused(&bytes[..bytes.len() * part / 10], &["not whole"]);
+        refused(&bytes[..bytes.len() * part / 10], &["truncated"]);
     }
 }
 
