@@ -126,6 +126,7 @@ fn trouble(config: &Config, phase: &str) -> Result<Next> {
         "status_150" => return Next::respond(150).into(),
         "huge_reply" => return Next::respond(200).body(vec![b'x'; 1 << 24]).into(),
         "log" => say(),
+        "print" => print(),
         "abort" => std::process::abort(),
         "exit" => std::process::exit(0),
         "segfault" => segfault(),
@@ -138,6 +139,16 @@ fn say() {
     tracing::warn!(answer = 42, "said with tracing");
     log::error!("said with {}", "log");
     tracing::debug!("said too quietly");
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a plugin should not do"
+)]
+fn print() {
+    println!("printed to standard output");
+    eprintln!("printed to standard error");
 }
 
 /// Blocks its thread.
