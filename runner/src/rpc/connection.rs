@@ -13,10 +13,12 @@ use super::event_loop::LoopId;
 use super::input::Filled;
 use crate::request::service::{Blame, Call};
 
+mod output;
 mod state;
 mod step;
 
-pub(super) use state::{State, error_frame, send};
+pub(super) use output::{error_frame, send};
+pub(super) use state::State;
 pub(super) use step::{Event, Exchange, Late, Phase, Running, Step, Wait};
 
 /// The right to answer one frame. It ends with the first reply or at the deadline, whichever comes first.

@@ -85,21 +85,9 @@ impl<S: Service> Task<S> {
                         self.next()
                     }
                 }
-                Step::Configured { call, turn } => {
-                    let _busy = self.enter(Instant::now());
-                    self.ask(call, turn);
-                    self.next()
-                }
-                Step::Answered { call, turn } => {
-                    let _busy = self.enter(Instant::now());
-                    self.place(call, turn);
-                    self.next()
-                }
-                Step::Failed { call } => {
-                    let _busy = self.enter(Instant::now());
-                    buffers::give(call.finish(false));
-                    self.next()
-                }
+                Step::Configured { call, turn } => self.at_work(|task| task.ask(call, turn)),
+                Step::Answered { call, turn } => self.at_work(|task| task.place(call, turn)),
+                Step::Failed { call } => self.at_work(|_| buffers::give(call.finish(false))),
                 Step::Wait(wait) => match self.wait(&socket, wait).await {
                     Some(step) => step,
                     None => return,
@@ -107,6 +95,13 @@ impl<S: Service> Task<S> {
                 Step::Leave => return,
             };
         }
+    }
+
+    /// Goes on with a call under the watchdog's eyes.
+    fn at_work<T>(&self, work: impl FnOnce(&Self) -> T) -> Step<S::Call> {
+        let _busy = self.enter(Instant::now());
+        work(self);
+        self.next()
     }
 
     fn enter(&self, now: Instant) -> super::event_loop::Busy<'_> {
