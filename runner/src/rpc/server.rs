@@ -58,6 +58,7 @@ pub(super) struct Shared<S: Service> {
 pub(super) struct Faults {
     pub(super) accept: Seldom,
     pub(super) no_loop: Seldom,
+    pub(super) starved: Seldom,
     kinds: Mutex<HashSet<u8>>,
     peers: Mutex<HashSet<Option<u32>>>,
 }
