@@ -151,7 +151,8 @@ impl Plugin for ResponseRewrite {
 fn not_compiled(index: usize, error: &regex::Error) -> Error {
     let text = error.to_string();
     let reason = text.lines().last().unwrap_or_default();
-    Error::new(reason.trim_start_matches("error: ")).context(format_args!("`filters[{index}].regex`"))
+    Error::new(reason.trim_start_matches("error: "))
+        .context(format_args!("`filters[{index}].regex`"))
 }
 
 #[cfg(test)]
