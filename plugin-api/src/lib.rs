@@ -73,9 +73,8 @@
 //!
 //! # What has to be asked for
 //!
-//! Variables of the gateway and bodies are not part of a call. Each costs a round trip when a phase first reads it,
-//! about 50 µs. What a phase always reads it should declare; then all of a call's are asked in one go, before the
-//! first phase:
+//! Variables of the gateway and bodies are not part of a call. Each costs a round trip when a phase first reads it.
+//! What a phase always reads it should declare; then all of a call's are asked in one go, before the first phase:
 //!
 //! ```standalone_crate
 //! # use plugin_api::{Next, Plugin, RawConfig, Request, Result, plugin};
@@ -117,7 +116,8 @@
 //! # Logging
 //!
 //! Events of [`tracing`] and [`log`] appear in the runner's log under the plugin's name, inside the call's span; so do
-//! panics. The operator sets the level while the plugin runs. Standard output is not read by anybody.
+//! panics. The operator may change the level while the plugin runs. Leave standard output and error alone: a line written
+//! there has no level and no plugin's name.
 //!
 //! # Testing
 //!
@@ -183,3 +183,8 @@ pub use value::{Arg, Value};
 pub use {log, schemars, serde, serde_json, tracing};
 
 pub use abi::{ABI_MAJOR, ABI_MINOR};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -55,12 +55,12 @@ extern "C" fn take(record: &LogRecord) {
         place: text(record.file).ends_with("events.rs") && record.line > 0,
     };
     eprintln!("{seen:?}");
-    SEEN.lock().unwrap().push(seen);
+    SEEN.lock().expect("no thread panicked with it").push(seen);
 }
 
 fn text(bytes: Bytes) -> String {
     // SAFETY: the plugin's bytes live until `take` returns.
-    String::from_utf8(unsafe { bytes.as_slice() }.to_vec()).unwrap()
+    String::from_utf8(unsafe { bytes.as_slice() }.to_vec()).expect("the plugin says UTF-8")
 }
 
 /// A host that knows nothing of the call: the plugin's phase reads nothing.
@@ -129,7 +129,10 @@ fn say(module: ModuleRef, instance: plugin_api::abi::Handle, conf: &[u8]) -> (u3
     };
     let decision = module.run()(instance, prepared, phase::ACCESS, host(), call);
     module.drop_prepared()(prepared);
-    (decision, std::mem::take(&mut *SEEN.lock().unwrap()))
+    (
+        decision,
+        std::mem::take(&mut *SEEN.lock().expect("no thread panicked with it")),
+    )
 }
 
 fn seen(level: u32, target: &str, message: &str, fields: &str) -> Seen {

@@ -91,6 +91,11 @@ impl Copy {
         let (shared, _) = shared
             .split_once("[profile.dev.package")
             .unwrap_or((shared, ""));
+        // What follows is about packages that a plugin does not have.
+        let shared = shared
+            .split("[profile.dev.package")
+            .next()
+            .unwrap_or(shared);
         let shared = shared.replace("path = \"", &format!("path = \"{}/", root.display()));
         let file = self.folder.join("Cargo.toml");
         let library = format!("[lib]\nname = \"{}\"", self.library);
