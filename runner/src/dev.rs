@@ -23,7 +23,7 @@ mod tap;
 mod upstream;
 
 #[cfg(test)]
-mod replay;
+mod replay_tests;
 #[cfg(test)]
 mod tests;
 

@@ -87,6 +87,15 @@ impl Copy {
         let (_, shared) = workspace
             .split_once("[workspace.package]")
             .context("the workspace's manifest has no [workspace.package]")?;
+        // What the workspace says of single packages is about packages that the copy does not have.
+        let (shared, _) = shared
+            .split_once("[profile.dev.package")
+            .unwrap_or((shared, ""));
+        // What follows is about packages that a plugin does not have.
+        let shared = shared
+            .split("[profile.dev.package")
+            .next()
+            .unwrap_or(shared);
         let shared = shared.replace("path = \"", &format!("path = \"{}/", root.display()));
         let file = self.folder.join("Cargo.toml");
         let library = format!("[lib]\nname = \"{}\"", self.library);

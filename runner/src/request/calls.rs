@@ -107,11 +107,11 @@ impl Calls {
     }
 }
 
-fn unreadable(error: &Malformed) -> ErrorCode {
-    if let Some(before) = failures().admit(&format!("malformed {error}")) {
+fn unreadable(what: &str, error: &Malformed) -> ErrorCode {
+    if let Some(before) = failures().admit(&format!("malformed {what} {error}")) {
         tracing::warn!(
             before,
-            "the gateway sent a call that cannot be read: {error}"
+            "the gateway sent a {what} that cannot be read: {error}"
         );
     }
     ErrorCode::BadRequest
@@ -131,8 +131,7 @@ impl Service for Calls {
         let conf = match Conf::read(payload) {
             Ok(conf) => conf,
             Err(error) => {
-                tracing::warn!("the gateway sent a PREPARE_CONF that cannot be read: {error}");
-                return message::error(out, ErrorCode::BadRequest);
+                return message::error(out, unreadable("PREPARE_CONF", &error));
             }
         };
         match self.tokens.assign(payload) {
@@ -153,7 +152,7 @@ impl Service for Calls {
             Ok(token) => token,
             Err(error) => {
                 return Err(Refused {
-                    code: unreadable(&error),
+                    code: unreadable("call", &error),
                     payload,
                 });
             }
@@ -227,7 +226,7 @@ impl PluginCall {
         };
         let message = match message {
             Ok(message) => message,
-            Err(error) => return message::error(out, unreadable(&error)),
+            Err(error) => return message::error(out, unreadable("call", &error)),
         };
         let route_key = &self.chain.conf.route_key;
         let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
