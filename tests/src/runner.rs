@@ -19,6 +19,7 @@ use crate::wait;
 pub struct Setup {
     folder: TempDir,
     config: String,
+    executable: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -34,6 +35,7 @@ impl Setup {
         let setup = Self {
             folder,
             config: String::new(),
+            executable: artifacts::runner().to_path_buf(),
             arguments: Vec::new(),
             environment: Vec::new(),
         };
@@ -47,6 +49,13 @@ impl Setup {
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         self.config.push_str(text);
+        self
+    }
+
+    /// Starts another build of the runner.
+    #[must_use]
+    pub fn executable(mut self, executable: PathBuf) -> Self {
+        self.executable = executable;
         self
     }
 
@@ -97,7 +106,7 @@ impl Setup {
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("config.yaml");
         fs::write(&config, format!("state:\n  dir: state\n{}", self.config)).unwrap();
-        let mut command = Command::new(artifacts::runner());
+        let mut command = Command::new(&self.executable);
         command.args(["start", "--config"]).arg(config);
         command.arg("--plugins").arg(self.plugins());
         command

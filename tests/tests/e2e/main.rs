@@ -1,5 +1,6 @@
 //! End-to-end tests: the real binary, a real socket, real libraries. Every promise is a test named as a sentence.
 
+mod compilers;
 mod configuration;
 mod failing;
 mod framing;
