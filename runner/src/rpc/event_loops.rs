@@ -188,8 +188,8 @@ pub(super) fn take_over<S: Service>(
     let fresh = match loops.spare() {
         Ok(fresh) => fresh,
         Err(error) => {
-            if shared.faults.no_loop.allows() {
-                tracing::error!(%error, "an event loop is stuck and no other can be started: its connections wait");
+            if let Some(before) = shared.faults.admit("no loop") {
+                tracing::error!(%error, before, "an event loop is stuck and no other can be started: its connections wait");
             }
             return;
         }
@@ -215,9 +215,10 @@ pub(super) fn take_over<S: Service>(
             );
         }
         Cause::Machine => {
-            if shared.faults.starved.allows() {
+            if let Some(before) = shared.faults.admit("starved") {
                 tracing::warn!(
                     busy_ms,
+                    before,
                     "an event loop gets no processor: the machine is overloaded"
                 );
             }

@@ -197,9 +197,10 @@ impl<S: Service> Task<S> {
             }
             other => {
                 buffers::give(payload);
-                if self.shared.faults.kind(other) {
+                if let Some(before) = self.shared.faults.admit(&format!("kind {other}")) {
                     tracing::warn!(
                         kind = other,
+                        before,
                         "the gateway sent a frame of a kind that has no meaning here: answered with ERROR"
                     );
                 }

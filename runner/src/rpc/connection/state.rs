@@ -11,9 +11,8 @@ use super::output::{Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::request::service::{Call, ErrorCode};
-use crate::rpc::buffers;
-use crate::rpc::event_loop::LoopId;
 use crate::rpc::input::{Filled, Input};
+use crate::rpc::{buffers, event_loop::LoopId};
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);
@@ -386,10 +385,10 @@ impl<C: Call> State<C> {
         self.unwritten = None;
         let last = std::mem::replace(&mut self.phase, Phase::Closed);
         self.wake();
-        match last {
-            Phase::Pending { call, .. } | Phase::Answers { call, .. } => Some(call),
-            _ => None,
+        if let Phase::Pending { call, .. } | Phase::Answers { call, .. } = last {
+            return Some(call);
         }
+        None
     }
 
     /// Wakes the task that waits for a call on another thread.
