@@ -1,6 +1,7 @@
 //! The runner as a child process: its own folder, socket, configuration and log. It ends with the test; its log is
 //! printed when the test fails.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -19,7 +20,8 @@ use crate::wait;
 pub struct Setup {
     folder: TempDir,
     config: String,
-    executable: PathBuf,
+    /// The executable, and what it is started through.
+    program: Vec<OsString>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -35,7 +37,7 @@ impl Setup {
         let setup = Self {
             folder,
             config: String::new(),
-            executable: artifacts::runner().to_path_buf(),
+            program: vec![artifacts::runner().into()],
             arguments: Vec::new(),
             environment: Vec::new(),
         };
@@ -55,7 +57,16 @@ impl Setup {
     /// Starts another build of the runner.
     #[must_use]
     pub fn executable(mut self, executable: PathBuf) -> Self {
-        self.executable = executable;
+        self.program = vec![executable.into()];
+        self
+    }
+
+    /// Starts it through another program; called again, it adds arguments for that.
+    #[must_use]
+    pub fn wrapped(mut self, program: &[&str]) -> Self {
+        let at = self.program.len() - 1;
+        let words = program.iter().map(OsString::from);
+        self.program.splice(at..at, words);
         self
     }
 
@@ -106,7 +117,8 @@ impl Setup {
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("config.yaml");
         fs::write(&config, format!("state:\n  dir: state\n{}", self.config)).unwrap();
-        let mut command = Command::new(&self.executable);
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]);
         command.args(["start", "--config"]).arg(config);
         command.arg("--plugins").arg(self.plugins());
         command
