@@ -1,5 +1,11 @@
 //! The seeds of the fuzz targets, run by the same functions: a fault that fuzzing found once stays found.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, after it said which seed it ran"
+)]
+
 use std::fs;
 use std::path::Path;
 

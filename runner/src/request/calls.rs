@@ -141,7 +141,10 @@ impl Service for Calls {
                 message::prepared(out, token);
             }
             Err(error) => {
-                tracing::error!(route_key = conf.route_key, "no conf token: {error}");
+                if let Some(before) = failures().admit(&format!("no conf token {error}")) {
+                    let route_key = &conf.route_key;
+                    tracing::error!(route_key, before, "no conf token: {error}");
+                }
                 message::error(out, ErrorCode::ServiceUnavailable);
             }
         }
