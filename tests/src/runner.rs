@@ -259,6 +259,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 impl Drop for Runner {
+    #[expect(clippy::print_stdout, reason = "a failed test shows it")]
     fn drop(&mut self) {
         // Its worker ends with it.
         let _ = self.child.kill();

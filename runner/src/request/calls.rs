@@ -16,11 +16,12 @@ use super::chain::{Chain, Snapshot};
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::run::{self, Place, Verdict};
-use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched};
+use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service};
 use super::state::{Message, State};
+use super::watched::WatchedCall;
 use super::{failures, reply};
 use crate::config::Config;
-use crate::plugins::generation::{Generation, phase_name};
+use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall, ResponseCall};
 use crate::request::assign::AssignToken;
@@ -342,67 +343,5 @@ impl Call for PluginCall {
             "call"
         );
         self.payload
-    }
-}
-
-/// What the watchdog sees of a call.
-#[derive(Clone)]
-pub struct WatchedCall {
-    chain: Arc<Chain>,
-    registry: Arc<Registry>,
-}
-
-impl WatchedCall {
-    fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (generation, phase) = blame.now()?;
-        Some((self.registry.generation(generation)?, phase))
-    }
-}
-
-impl Watched for WatchedCall {
-    fn slow(&self, blame: &Blame, elapsed: Duration) {
-        let Some((generation, phase)) = self.blamed(blame) else {
-            return;
-        };
-        let for_good = generation.pace.held_up_a_loop();
-        tracing::debug!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key = self.chain.conf.route_key,
-            ?elapsed,
-            for_good,
-            "held up an event loop: its calls run on threads now"
-        );
-    }
-
-    fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
-        let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.chain.conf.route_key;
-        let Some((generation, phase)) = running else {
-            if let Some(before) = failures().admit(&format!("waited {route_key}")) {
-                tracing::error!(
-                    route_key,
-                    ?elapsed,
-                    before,
-                    "a call passed its deadline before a plugin could run: answered with an error"
-                );
-            }
-            return;
-        };
-        generation.failed();
-        let cause = format!("late {route_key} {} {phase}", generation.number);
-        let Some(before) = failures().admit(&cause) else {
-            return;
-        };
-        tracing::error!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key,
-            ?elapsed,
-            before,
-            "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
-        );
     }
 }

@@ -10,10 +10,10 @@ use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef, Module, Outcome};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::generation::{CONFIGURED_AT_ONCE, Generation, bits};
-use super::instance::{Init, Instance};
-use super::metadata::About;
-use super::pace::Pace;
+use crate::plugins::generation::{CONFIGURED_AT_ONCE, Generation, bits};
+use crate::plugins::instance::{Init, Instance};
+use crate::plugins::metadata::About;
+use crate::plugins::pace::Pace;
 use crate::request::host;
 
 /// What a test plugin does.
