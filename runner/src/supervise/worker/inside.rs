@@ -21,8 +21,8 @@ use crate::supervise::accounts;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
 use crate::telemetry;
 
-/// How often unused tokens are looked for: far more often than they expire.
-const EXPIRY_TICK: Duration = Duration::from_secs(30);
+/// Unused tokens are looked for at least this often.
+const LONGEST_EXPIRY_TICK: Duration = Duration::from_secs(30);
 
 /// Makes the inside of a worker: see [`Factory`](crate::supervise::workshop::Factory).
 ///
@@ -40,8 +40,10 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         deadline: config.calls.deadline,
         allowed_peers: peers.collect::<Result<_, _>>()?,
     };
+    // Several times in the life of an unused token, however short that is.
+    let tick = (config.tokens.expire / 8).min(LONGEST_EXPIRY_TICK);
     let calls = Arc::new(Calls::new(config, tokens)?);
-    expire_tokens(&calls)?;
+    expire_tokens(&calls, tick)?;
     Ok(Arc::new(Inside {
         calls,
         settings,
@@ -191,13 +193,13 @@ impl From<Refused> for Refusal {
     }
 }
 
-fn expire_tokens(calls: &Arc<Calls>) -> io::Result<()> {
+fn expire_tokens(calls: &Arc<Calls>, tick: Duration) -> io::Result<()> {
     let calls = Arc::downgrade(calls);
     let expire = move || {
         while let Some(calls) = Weak::upgrade(&calls) {
             calls.expire();
             drop(calls);
-            thread::park_timeout(EXPIRY_TICK);
+            thread::park_timeout(tick);
         }
     };
     thread::Builder::new()
