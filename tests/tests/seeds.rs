@@ -1,5 +1,11 @@
 //! The seeds of the fuzz targets, run by the same functions: a fault that fuzzing found once stays found.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends at the first surprise, and says which seed it was"
+)]
+
 use std::fs;
 use std::path::Path;
 
