@@ -12,3 +12,8 @@ pub mod metadata;
 pub mod pace;
 pub mod registry;
 pub mod retire;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) mod fake;
+}

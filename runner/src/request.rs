@@ -12,11 +12,14 @@ pub mod conf;
 pub mod edit;
 pub mod host;
 pub mod overlay;
+pub mod permits;
 pub mod plugin_log;
+pub mod prepared;
 pub mod reply;
 pub mod run;
 pub mod service;
 pub mod state;
+pub mod watched;
 
 use std::sync::LazyLock;
 

@@ -1,7 +1,9 @@
 //! The calls of the gateway: from a frame to a chain, and from its end to a reply.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,14 +13,15 @@ use tokio::sync::{Semaphore, watch};
 use super::answers::{Answers, Wanted};
 use super::assemble::Assembler;
 use super::chain::{Chain, Snapshot};
-use super::chains::Chains;
+use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::run::{self, Place, Verdict};
-use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched};
+use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service};
 use super::state::{Message, State};
+use super::watched::WatchedCall;
 use super::{failures, reply};
 use crate::config::Config;
-use crate::plugins::generation::{Generation, phase_name};
+use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall, ResponseCall};
 use crate::request::assign::AssignToken;
@@ -60,9 +63,9 @@ impl Calls {
         &self.config
     }
 
-    /// Begins to serve: the libraries that were collected are all there are for now.
-    pub fn open(&self) {
-        self.registry.open();
+    /// Begins to serve: the libraries that were collected are all there are for now. `served`: see [`Registry::open`].
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>) {
+        self.registry.open(served);
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
         }
@@ -71,7 +74,11 @@ impl Calls {
     /// Takes a conf whose token was assigned to an earlier worker.
     pub fn remember(&self, token: u32, payload: &[u8]) {
         match Conf::read(payload) {
-            Ok(conf) => self.add(token, conf),
+            Ok(conf) => {
+                if let Err(error) = self.add(token, conf) {
+                    tracing::error!(token, "the conf of an earlier worker is not taken: {error}");
+                }
+            }
             Err(error) => tracing::error!(
                 token,
                 "the conf of an earlier worker cannot be read: {error}"
@@ -80,12 +87,19 @@ impl Calls {
     }
 
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
-    fn add(&self, token: u32, conf: Conf) {
-        if let Some(chain) = self.chains.add(token, || Chain::new(token, conf))
+    fn add(&self, token: u32, conf: Conf) -> Result<(), Taken> {
+        if let Some(chain) = self.chains.add(token, conf)?
             && self.registry.is_open()
         {
             drop(self.assembler.assemble(chain));
         }
+        Ok(())
+    }
+
+    fn token(&self, payload: &[u8], conf: Conf) -> Result<u32, String> {
+        let token = self.tokens.assign(payload)?;
+        self.add(token, conf).map_err(|error| error.to_string())?;
+        Ok(token)
     }
 
     /// Moves the chains that name these plugins to what serves them now. Waits for their confs.
@@ -111,7 +125,7 @@ fn unreadable(what: &str, error: &Malformed) -> ErrorCode {
     if let Some(before) = failures().admit(&format!("malformed {what} {error}")) {
         tracing::warn!(
             before,
-            "the gateway sent a {what} that cannot be read: {error}"
+            "the gateway sent {what} that cannot be read: {error}"
         );
     }
     ErrorCode::BadRequest
@@ -131,17 +145,19 @@ impl Service for Calls {
         let conf = match Conf::read(payload) {
             Ok(conf) => conf,
             Err(error) => {
-                return message::error(out, unreadable("PREPARE_CONF", &error));
+                return message::error(out, unreadable("a PREPARE_CONF", &error));
             }
         };
-        match self.tokens.assign(payload) {
+        let route_key = conf.route_key.clone();
+        match self.token(payload, conf) {
             Ok(token) => {
-                tracing::debug!(token, route_key = conf.route_key, "prepared");
-                self.add(token, conf);
+                tracing::debug!(token, route_key, "prepared");
                 message::prepared(out, token);
             }
             Err(error) => {
-                tracing::error!(route_key = conf.route_key, "no conf token: {error}");
+                if let Some(before) = failures().admit(&error) {
+                    tracing::error!(route_key, before, "no conf token: {error}");
+                }
                 message::error(out, ErrorCode::ServiceUnavailable);
             }
         }
@@ -152,7 +168,7 @@ impl Service for Calls {
             Ok(token) => token,
             Err(error) => {
                 return Err(Refused {
-                    code: unreadable("call", &error),
+                    code: unreadable("a call", &error),
                     payload,
                 });
             }
@@ -226,7 +242,7 @@ impl PluginCall {
         };
         let message = match message {
             Ok(message) => message,
-            Err(error) => return message::error(out, unreadable("call", &error)),
+            Err(error) => return message::error(out, unreadable("a call", &error)),
         };
         let route_key = &self.chain.conf.route_key;
         let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
@@ -235,11 +251,14 @@ impl PluginCall {
             return message::error(out, ErrorCode::ServiceUnavailable);
         }
         if let Err(error) = reply::write(&state, out) {
-            tracing::error!(
-                id = message.id(),
-                route_key,
-                "the reply is too large for the protocol: {error}"
-            );
+            if let Some(before) = failures().admit(&format!("too long {route_key}")) {
+                tracing::error!(
+                    id = message.id(),
+                    route_key,
+                    before,
+                    "the reply is too large for the protocol: {error}"
+                );
+            }
             message::error(out, ErrorCode::ServiceUnavailable);
         }
     }
@@ -274,13 +293,8 @@ impl Call for PluginCall {
         let wanted = self.snapshot.needs(self.kind).get(self.answered).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
-        ExtraInfo::parse(&payload).map_err(|error| {
-            tracing::warn!(
-                route_key = self.chain.conf.route_key,
-                "the gateway's answer cannot be read: {error}"
-            );
-            ErrorCode::BadRequest
-        })?;
+        ExtraInfo::parse(&payload)
+            .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
         self.answers.keep(wanted, payload);
         Ok(())
     }
@@ -296,7 +310,6 @@ impl Call for PluginCall {
             self.place.set(Place::Loop);
             return Placement::Inline;
         }
-        // In one order everywhere, so that two calls never wait for each other's permits.
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
         let permits = slow
@@ -330,59 +343,5 @@ impl Call for PluginCall {
             "call"
         );
         self.payload
-    }
-}
-
-/// What the watchdog sees of a call.
-#[derive(Clone)]
-pub struct WatchedCall {
-    chain: Arc<Chain>,
-    registry: Arc<Registry>,
-}
-
-impl WatchedCall {
-    fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (generation, phase) = blame.now()?;
-        Some((self.registry.generation(generation)?, phase))
-    }
-}
-
-impl Watched for WatchedCall {
-    fn slow(&self, blame: &Blame, elapsed: Duration) {
-        let Some((generation, phase)) = self.blamed(blame) else {
-            return;
-        };
-        let for_good = generation.pace.held_up_a_loop();
-        tracing::debug!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key = self.chain.conf.route_key,
-            ?elapsed,
-            for_good,
-            "held up an event loop: its calls run on threads now"
-        );
-    }
-
-    fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
-        let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.chain.conf.route_key;
-        let Some((generation, phase)) = running else {
-            tracing::error!(
-                route_key,
-                ?elapsed,
-                "a call passed its deadline before a plugin could run: answered with an error"
-            );
-            return;
-        };
-        generation.failed();
-        tracing::error!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key,
-            ?elapsed,
-            "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
-        );
     }
 }

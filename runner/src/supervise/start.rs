@@ -206,6 +206,7 @@ fn libraries(
         stager: Stager::start(staging, events.clone())?,
         watch: None,
         looked_at_until: None,
+        served: BTreeMap::new(),
         offers: BTreeMap::new(),
         memory: HashMap::new(),
         retired: Vec::new(),

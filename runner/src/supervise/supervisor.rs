@@ -26,7 +26,7 @@ use super::socket::Socket;
 use super::spawn::{Host, Worker};
 use super::tokens::Tokens;
 use super::watch::Watch;
-use super::workshop::{Library, LoadedPlugin};
+use super::workshop::{Library, LoadedPlugin, Served};
 use crate::config::Config;
 use crate::supervise::accounts::Identity;
 use crate::telemetry::Telemetry;
@@ -98,6 +98,8 @@ pub(super) struct Libraries {
     pub(super) looked_at_until: Option<Instant>,
     /// What each file offers while it serves.
     pub(super) offers: BTreeMap<PathBuf, (u64, Vec<LoadedPlugin>)>,
+    /// Which file serves each plugin, for the next worker: where several offer one, it cannot know.
+    pub(super) served: Served,
     /// Copies in private memory, by generation.
     pub(super) memory: HashMap<u64, OwnedFd>,
     /// Copies that the living worker may have open and no later one needs.

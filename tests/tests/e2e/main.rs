@@ -1,5 +1,11 @@
 //! End-to-end tests: the real binary, a real socket, real libraries. Every promise is a test named as a sentence.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
+mod compilers;
 mod configuration;
 mod failing;
 mod framing;

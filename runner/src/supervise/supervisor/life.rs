@@ -85,7 +85,9 @@ impl Supervisor {
         for (token, payload) in self.tokens.live() {
             worker.tell_with(ToWorker::Conf { token }, payload.to_vec(), Vec::new());
         }
-        worker.tell(ToWorker::Serve);
+        let served = self.libraries.served.clone();
+        worker.tell(ToWorker::Serve { served });
+        self.libraries.note_served();
         if !self.config.plugins.hot_reload {
             self.libraries
                 .looked_at_until

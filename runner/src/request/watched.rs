@@ -1,0 +1,72 @@
+//! What remains reachable of a call while its own thread is busy: says which plugin held it up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chain::Chain;
+use super::failures;
+use super::service::{Blame, Watched};
+use crate::plugins::generation::{Generation, phase_name};
+use crate::plugins::registry::Registry;
+
+/// What the watchdog sees of a call.
+#[derive(Clone)]
+pub struct WatchedCall {
+    pub(super) chain: Arc<Chain>,
+    pub(super) registry: Arc<Registry>,
+}
+
+impl WatchedCall {
+    fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
+        let (generation, phase) = blame.now()?;
+        Some((self.registry.generation(generation)?, phase))
+    }
+}
+
+impl Watched for WatchedCall {
+    fn slow(&self, blame: &Blame, elapsed: Duration) {
+        let Some((generation, phase)) = self.blamed(blame) else {
+            return;
+        };
+        let for_good = generation.pace.held_up_a_loop();
+        tracing::debug!(
+            plugin = generation.name(),
+            generation = generation.number,
+            phase = phase_name(phase.into()),
+            route_key = self.chain.conf.route_key,
+            ?elapsed,
+            for_good,
+            "held up an event loop: its calls run on threads now"
+        );
+    }
+
+    fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
+        let running = blame.and_then(|blame| self.blamed(blame));
+        let route_key = &self.chain.conf.route_key;
+        let Some((generation, phase)) = running else {
+            if let Some(before) = failures().admit(&format!("waited {route_key}")) {
+                tracing::error!(
+                    route_key,
+                    ?elapsed,
+                    before,
+                    "a call passed its deadline before a plugin could run: answered with an error"
+                );
+            }
+            return;
+        };
+        generation.failed();
+        let cause = format!("late {route_key} {} {phase}", generation.number);
+        let Some(before) = failures().admit(&cause) else {
+            return;
+        };
+        tracing::error!(
+            plugin = generation.name(),
+            generation = generation.number,
+            phase = phase_name(phase.into()),
+            route_key,
+            ?elapsed,
+            before,
+            "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
+        );
+    }
+}
