@@ -32,7 +32,7 @@ impl<'call> Call<'call> {
         Duration::from_nanos(self.caller.number(number::REMAINING))
     }
 
-    /// When the gateway is answered with an error in the plugin's place.
+    /// When the gateway is answered with an error in the plugin's place. Each reading asks the clock: take it once.
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.remaining()
     }
@@ -130,7 +130,7 @@ impl<'call> Call<'call> {
             .edit(map::GROUPS, edit::SET, group.as_ref(), b"")
     }
 
-    /// A value that this plugin has set in an earlier phase of the call.
+    /// A value that this plugin has set in an earlier phase of the call. It does not reach the call of the response.
     pub fn private(&self, key: &str) -> Option<Value<'call>> {
         self.find(map::PRIVATE, key.as_bytes())
     }

@@ -36,7 +36,20 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Configuration for T {
     }
 }
 
-/// The value of the conf, untouched: for a plugin whose configuration is not JSON.
+/// The value of the conf, untouched: for a plugin whose configuration is not JSON. Turn it into something in
+/// `configure`:
+///
+/// ```
+/// # use plugin_api::{ConfContext, RawConfig, Result};
+/// # struct Mine;
+/// # type Prepared = Vec<String>;
+/// # impl Mine {
+/// fn configure(&self, config: RawConfig, _: &ConfContext) -> Result<Prepared> {
+///     let text = String::from_utf8(config.0)?;
+///     Ok(text.lines().map(str::to_owned).collect())
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawConfig(
     /// The bytes as the gateway sent them; empty when it sent none.

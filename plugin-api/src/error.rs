@@ -34,7 +34,7 @@ impl Error {
         self.panic
     }
 
-    /// Puts what was being done before the text: `reading the key file: no such file`.
+    /// Puts what was being done before the text, and a colon between: `reading the key file: no such file`.
     #[must_use]
     pub fn context(self, doing: impl fmt::Display) -> Self {
         Self {
@@ -71,6 +71,17 @@ impl<E: std::error::Error> From<E> for Error {
 }
 
 /// Returns an [`Error`](crate::Error) with a formatted text from the function.
+///
+/// ```
+/// # use plugin_api::{Result, bail};
+/// fn port(text: &str) -> Result<u16> {
+///     let Ok(port) = text.parse() else {
+///         bail!("`{text}` is no port");
+///     };
+///     Ok(port)
+/// }
+/// assert_eq!(port("x").unwrap_err().to_string(), "`x` is no port");
+/// ```
 #[macro_export]
 macro_rules! bail {
     ($($text:tt)+) => {

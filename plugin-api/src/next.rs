@@ -15,6 +15,21 @@ impl Next {
 
     /// Ends the chain with an answer to the client. Nothing later runs but `log`.
     ///
+    /// ```
+    /// # use plugin_api::{Next, Result};
+    /// # fn phase() -> Result<Next> {
+    /// Next::respond(302).header("Location", "/login").into()
+    /// # }
+    /// # fn with_json() -> Result<Next> {
+    /// # use std::collections::BTreeMap;
+    /// let reason = BTreeMap::from([("error", "no key")]);
+    /// Next::respond(401).json(&reason)?.into()
+    /// # }
+    /// ```
+    ///
+    /// On a response it replaces the upstream's: status, headers and body. There the body must not be empty, because
+    /// the gateway would send the upstream's.
+    ///
     /// `status` is 200 to 599; 0 stands for the gateway's own default (200 on a request). Others make the phase fail:
     /// a gateway drops the client on 1xx. An empty body with a status of 300 or more is replaced by the gateway's own
     /// page (APISIX).

@@ -16,7 +16,8 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// The configuration of the plugin on one route.
     type Config: Configuration;
 
-    /// What `configure` makes of it: compiled regexes, limiters, caches.
+    /// What `configure` makes of it: compiled regexes, limiters, caches. All calls of the route share it, on many
+    /// threads at once: what changes in it needs a lock or an atomic.
     type Prepared: Send + Sync + 'static;
 
     /// The phases that the `impl` has, as bits. Filled in by the attribute.
@@ -29,13 +30,30 @@ pub trait Plugin: Sized + Send + Sync + 'static {
 
     /// Makes the instance: once per generation (a loaded build of the library) and process, off the event loops.
     ///
-    /// It may run while a predecessor still serves. A process starts it with [`Purpose::Probe`](crate::Purpose) first.
+    /// It may run while a predecessor still serves, and more than once for one library: a new library is first tried
+    /// with [`Purpose::Probe`](crate::Purpose) in a process that is thrown away. The settings are the operator's, from
+    /// `plugins.settings.NAME`:
+    ///
+    /// ```
+    /// # use plugin_api::{Error, InitContext, Result, serde_json};
+    /// # struct Mine { keys: String }
+    /// # impl Mine {
+    /// fn init_worker(context: &InitContext) -> Result<Self> {
+    ///     let settings: serde_json::Value = context.settings()?;
+    ///     let file = settings["keys"].as_str().unwrap_or("/etc/keys");
+    ///     let keys = std::fs::read_to_string(file)
+    ///         .map_err(|error| Error::from(error).context(file))?;
+    ///     Ok(Self { keys })
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Keeps the generation out: a predecessor goes on serving, and without one the plugin's calls are errors.
     fn init_worker(context: &InitContext) -> Result<Self>;
 
-    /// Checks a configuration beyond its type, before `configure`. The default accepts all.
+    /// Checks a configuration beyond its type, before `configure`. The default accepts all. It has no instance: a
+    /// configuration can be checked where the plugin does not serve.
     ///
     /// # Errors
     /// The conf is refused with this reason.
@@ -51,7 +69,8 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// Calls of that route are answered with an error; a predecessor's conf goes on serving.
     fn configure(&self, config: Self::Config, context: &ConfContext) -> Result<Self::Prepared>;
 
-    /// On a request, before any plugin's `access`.
+    /// On a request, before any plugin's `access`: for what other plugins should see changed, whatever their order.
+    /// An answer from here ends the chain: no `access` runs.
     fn rewrite(&self, prepared: &Self::Prepared, request: &mut Request<'_>) -> Result<Next> {
         let _ = (prepared, request);
         Ok(Next::CONTINUE)

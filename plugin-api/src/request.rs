@@ -50,7 +50,8 @@ impl<'call> Request<'call> {
         Value::new(self.0.caller.text(text::PATH).unwrap_or_default())
     }
 
-    /// Sets the path that the upstream gets: decoded (the gateway encodes it), without a query.
+    /// Sets the path that the upstream gets: decoded (the gateway encodes it: `%41` would become `%2541`), without a
+    /// query (`?` would become `%3F`: use [`Request::set_arg`]).
     ///
     /// # Errors
     /// It does not start with `/` (the gateway would glue it to the upstream's host name).
@@ -59,6 +60,17 @@ impl<'call> Request<'call> {
     }
 
     /// The first value of an argument of the query; names are case-sensitive.
+    ///
+    /// ```
+    /// # use plugin_api::{Arg, Request};
+    /// # fn phase(request: &Request<'_>) {
+    /// match request.arg("debug") {
+    ///     None => {}                    // /path
+    ///     Some(Arg::Flag) => {}         // /path?debug
+    ///     Some(Arg::Value(_level)) => {} // /path?debug= and /path?debug=2
+    /// }
+    /// # }
+    /// ```
     pub fn arg(&self, name: &str) -> Option<Arg<'call>> {
         arg_of(self.0.caller.get(map::ARGS, name.as_bytes(), 0))
     }
@@ -122,11 +134,13 @@ impl<'call> Request<'call> {
         self.0.headers_of(map::REQUEST_HEADERS)
     }
 
-    /// Sets a header for later plugins and the upstream, instead of all its values.
+    /// Sets a header for later plugins and the upstream, instead of all its values. (There is no way to add a second
+    /// value: of several, the gateway keeps only the last.)
     ///
     /// # Errors
-    /// Name or value cannot stand in HTTP, or the value is empty (the gateway would delete the header: use
-    /// [`Request::remove_header`]).
+    /// Name or value cannot stand in HTTP, the value is empty (the gateway would delete the header: use
+    /// [`Request::remove_header`]), or the header is the gateway's business (`content-length`, and the connection's
+    /// own, such as `transfer-encoding`).
     pub fn set_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.0.caller.edit(
             map::REQUEST_HEADERS,
@@ -139,7 +153,7 @@ impl<'call> Request<'call> {
     /// Removes all values of a header.
     ///
     /// # Errors
-    /// The name is `host` (the upstream would answer 400) or cannot stand in HTTP.
+    /// The name is `host` (the upstream would answer 400), cannot stand in HTTP, or is the gateway's business.
     pub fn remove_header(&mut self, name: impl AsRef<[u8]>) -> Result<()> {
         self.0
             .caller
@@ -151,7 +165,8 @@ impl<'call> Request<'call> {
     ///
     /// # Errors
     /// Name or value cannot stand in HTTP, the value is empty, or the gateway drops this header on a response from
-    /// here (`content-type`, `location` and the like: change those in `header_filter`).
+    /// here (`content-type`, `location` and the like: change those in `header_filter`). For an answer of the plugin's
+    /// own, see [`Respond::header`](crate::Respond::header).
     pub fn set_response_header(
         &mut self,
         name: impl AsRef<[u8]>,

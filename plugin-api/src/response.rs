@@ -44,8 +44,9 @@ impl<'call> Response<'call> {
     /// Sets a header, instead of all its values.
     ///
     /// # Errors
-    /// Name or value cannot stand in HTTP, or the header is the connection's own (`connection`, `transfer-encoding`
-    /// and the like).
+    /// Name or value cannot stand in HTTP, the value is empty (the gateway would not send it: use
+    /// [`Response::remove_header`]), or the header is the gateway's business (`content-length`, `connection`,
+    /// `transfer-encoding` and the like).
     pub fn set_header(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.0.caller.edit(
             map::RESPONSE_HEADERS,

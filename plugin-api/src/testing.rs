@@ -8,7 +8,7 @@
 //! gateway-plugin-api = { version = "1", features = ["testing"] }
 //! ```
 //!
-//! ```
+//! ```standalone_crate
 //! # use plugin_api::{Next, Plugin, Request, Result, config, plugin};
 //! # #[config] struct Config { key: String }
 //! # #[derive(Default)] struct Guard;

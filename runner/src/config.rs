@@ -210,6 +210,13 @@ impl Plugins {
     pub fn on_failure(&self, plugin: &str) -> OnFailure {
         self.on_failure.get(plugin).copied().unwrap_or_default()
     }
+
+    /// Whether this plugin may serve, as `enabled` and `disabled` say.
+    pub fn wants(&self, plugin: &str) -> bool {
+        let enabled = self.enabled.as_ref();
+        let is_in = |names: &Vec<String>| names.iter().any(|name| name == plugin);
+        enabled.is_none_or(is_in) && !is_in(&self.disabled)
+    }
 }
 
 impl Default for Calls {

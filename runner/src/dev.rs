@@ -23,7 +23,7 @@ mod tap;
 mod upstream;
 
 #[cfg(test)]
-mod replay;
+mod replay_tests;
 #[cfg(test)]
 mod tests;
 
@@ -86,6 +86,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(serve(options, routes, upstream))
+}
+
+/// How many routes the text of a routes file has, or all its faults, with their lines. Opens nothing.
+///
+/// # Errors
+/// The faults.
+pub fn check_routes(text: &str) -> Result<usize, Vec<String>> {
+    routes::check(text)
 }
 
 async fn serve(options: Options, routes: Routes, upstream: Option<Target>) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@
 
 pub mod compat;
 pub mod elf;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod generation;
 pub mod instance;
 pub mod library;

@@ -15,8 +15,8 @@ impl<'a> Table<'a> {
         Some(Self { buffer, at })
     }
 
-    /// Where a field's value is; `None` when it is absent.
-    fn field(&self, number: usize) -> Option<usize> {
+    /// Where a field's value is in the buffer; `None` when it is absent.
+    pub fn field(&self, number: usize) -> Option<usize> {
         let back = read_u32(self.buffer, self.at)? as u32 as i32;
         let vtable = usize::try_from(i64::try_from(self.at).ok()? - i64::from(back)).ok()?;
         let size = read_u16(self.buffer, vtable)?;

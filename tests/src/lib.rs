@@ -2,10 +2,25 @@
 //! to it over its real socket. A test says what happens in one line for each fact; waiting is always for a condition,
 //! with a deadline.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
 pub mod artifacts; // the runner and the libraries, built once
+pub mod captures; // what a real gateway was recorded to send
+pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
 pub mod gateway; // the other end of the socket
 pub mod log; // what the runner says
 pub mod message; // what the two ends say to each other
 pub mod runner; // the runner as a child process
 pub mod wait; // until a condition holds
+
+/// Says in one line that a test cannot run here, past the test harness, which keeps what a test prints to itself.
+pub fn skipped(reason: &str) {
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    // If nobody reads it, nobody misses it.
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
+}

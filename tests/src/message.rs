@@ -205,6 +205,17 @@ pub enum Code {
     Unknown(u8),
 }
 
+impl Code {
+    fn read(number: u8) -> Self {
+        match number {
+            0 => Self::BadRequest,
+            1 => Self::ServiceUnavailable,
+            2 => Self::ConfTokenNotFound,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
 /// What the runner decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -272,22 +283,19 @@ impl Reply {
     /// It is none, or a header has no name (a Lua error in the gateway).
     #[track_caller]
     pub fn read(kind: u8, payload: &[u8]) -> Self {
-        let root = Table::root(payload).expect("a reply is never empty");
-        match kind {
-            ERROR => Self::Error(match root.u8(0) {
-                0 => Code::BadRequest,
-                1 => Code::ServiceUnavailable,
-                2 => Code::ConfTokenNotFound,
-                other => Code::Unknown(other),
-            }),
-            HTTP_REQ_CALL => match (root.u8(1), root.table(2)) {
-                (0, _) => Self::Nothing,
-                (1, Some(stop)) => Self::Stop(read_answer(&stop, 0)),
-                (2, Some(table)) => Self::Rewrite(read_rewrite(&table)),
-                (action, _) => panic!("action {action} is none, or has no content"),
-            },
-            HTTP_RESP_CALL => Self::Response(read_answer(&root, 1)),
-            other => panic!("a frame of type {other} is no reply"),
+        Self::try_read(kind, payload).expect("a reply that the gateway can read")
+    }
+
+    /// Reads a reply; `None` when a gateway could not.
+    pub fn try_read(kind: u8, payload: &[u8]) -> Option<Self> {
+        let root = Table::root(payload)?;
+        match (kind, root.u8(1)) {
+            (ERROR, _) => Some(Self::Error(Code::read(root.u8(0)))),
+            (HTTP_REQ_CALL, 0) => Some(Self::Nothing),
+            (HTTP_REQ_CALL, 1) => Some(Self::Stop(read_answer(&root.table(2)?, 0)?)),
+            (HTTP_REQ_CALL, 2) => Some(Self::Rewrite(read_rewrite(&root.table(2)?)?)),
+            (HTTP_RESP_CALL, _) => Some(Self::Response(read_answer(&root, 1)?)),
+            _ => None,
         }
     }
 
@@ -326,33 +334,29 @@ impl Reply {
 }
 
 /// `first` is the number of the field `status`.
-#[track_caller]
-fn read_answer(table: &Table<'_>, first: usize) -> Answer {
-    Answer {
+fn read_answer(table: &Table<'_>, first: usize) -> Option<Answer> {
+    Some(Answer {
         status: table.u16(first),
-        headers: read_entries(table, first + 1),
+        headers: read_entries(table, first + 1)?,
         body: table.bytes(first + 2).unwrap_or_default().to_vec(),
-    }
+    })
 }
 
-#[track_caller]
-fn read_rewrite(table: &Table<'_>) -> Rewrite {
-    Rewrite {
+fn read_rewrite(table: &Table<'_>) -> Option<Rewrite> {
+    Some(Rewrite {
         path: table.bytes(0).unwrap_or_default().to_vec(),
-        headers: read_entries(table, 1),
-        args: read_entries(table, 2),
-        response_headers: read_entries(table, 3),
+        headers: read_entries(table, 1)?,
+        args: read_entries(table, 2)?,
+        response_headers: read_entries(table, 3)?,
         body: table.bytes(4).unwrap_or_default().to_vec(),
-    }
+    })
 }
 
-#[track_caller]
-fn read_entries(table: &Table<'_>, number: usize) -> Entries {
+/// Reads a vector of names with values; `None` when one has no name.
+pub fn read_entries(table: &Table<'_>, number: usize) -> Option<Entries> {
     let entries = table.tables(number).into_iter();
-    let entry = |entry: Table<'_>| {
-        let name = entry.bytes(0).expect("every entry has a name").to_vec();
-        (name, entry.bytes(1).map(<[u8]>::to_vec))
-    };
+    let entry =
+        |entry: Table<'_>| Some((entry.bytes(0)?.to_vec(), entry.bytes(1).map(<[u8]>::to_vec)));
     entries.map(entry).collect()
 }
 

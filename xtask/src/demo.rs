@@ -138,10 +138,11 @@ fn replace_while_serving(gateway: &Gateway, folder: &Path) -> Result<()> {
     plugins::lay_as(&library, folder, "libstop.so")?;
     let swapped = load.wait_until_new(SWAP_DEADLINE);
     let took = laid.elapsed();
+    let swapped = swapped.and_then(|()| load.wait_until_settled(SWAP_DEADLINE));
     let counts = load.stop();
     swapped?;
     println!(
-        "    every connection gets the new answer after {} ms\n",
+        "    every connection gets the new answer after {} ms",
         took.as_millis()
     );
     println!(

@@ -47,6 +47,22 @@ impl Needs {
         )
     }
 
+    /// Whether the phase can have it: a request's phase has no response yet, and the other way round.
+    pub(crate) fn suit(&self, phase: &Ident) -> Result<()> {
+        let (on_request, on_response) = (
+            phase == "rewrite" || phase == "access",
+            phase == "header_filter" || phase == "body_filter",
+        );
+        let message = match (self.request_body, self.response_body) {
+            (true, _) if !on_request => "only `rewrite` and `access` can need `request_body`",
+            (_, true) if !on_response => {
+                "only `header_filter` and `body_filter` can need `response_body`"
+            }
+            _ => return Ok(()),
+        };
+        Err(syn::Error::new(phase.span(), message))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.variables.is_empty() && !self.request_body && !self.response_body
     }

@@ -1,9 +1,10 @@
 //! `#[plugin]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
-use syn::{Ident, ImplItem, ItemImpl, LitInt, LitStr, Result, Token, parse_quote, parse2};
+use syn::spanned::Spanned;
+use syn::{Ident, ImplItem, ItemImpl, LitInt, LitStr, Result, Token, Type, parse_quote, parse2};
 
 use crate::needs::Needs;
 
@@ -22,7 +23,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     let mut item: ItemImpl = parse2(item)?;
     require_plugin(&item)?;
     let phases = Phases::take(&mut item)?;
-    fill_in(&mut item);
+    fill_in(&mut item)?;
     let about = about(&arguments, &phases);
     let bits = phases.bits();
     item.items
@@ -42,7 +43,10 @@ fn require_plugin(item: &ItemImpl) -> Result<()> {
         return Ok(());
     }
     let message = "`#[plugin]` stands on `impl Plugin for YourType`, without generic parameters";
-    Err(syn::Error::new_spanned(&item.self_ty, message))
+    match item.generics.params.is_empty() {
+        true => Err(syn::Error::new_spanned(&item.self_ty, message)),
+        false => Err(syn::Error::new_spanned(&item.generics, message)),
+    }
 }
 
 struct Arguments {
@@ -123,7 +127,10 @@ impl Phases {
             let name = function.sig.ident.to_string();
             let needs = Needs::take(&mut function.attrs)?;
             match PHASES.iter().find(|(phase, _)| *phase == name) {
-                Some((phase, number)) => found.push((*phase, *number, needs)),
+                Some((phase, number)) => {
+                    needs.suit(&function.sig.ident)?;
+                    found.push((*phase, *number, needs));
+                }
                 None if !needs.is_empty() => {
                     let message = "only a phase can declare needs";
                     return Err(syn::Error::new(function.sig.ident.span(), message));
@@ -159,7 +166,7 @@ impl Phases {
 }
 
 /// What a simple plugin leaves out.
-fn fill_in(item: &mut ItemImpl) {
+fn fill_in(item: &mut ItemImpl) -> Result<()> {
     let has = |name: &str| {
         item.items.iter().any(|member| match member {
             ImplItem::Fn(function) => function.sig.ident == name,
@@ -172,9 +179,34 @@ fn fill_in(item: &mut ItemImpl) {
         ImplItem::Type(alias) if alias.ident == "Config" => Some(alias.ty.clone()),
         _ => None,
     });
-    if let Some(config) = config.filter(|_| !prepared && !configure) {
-        item.items.push(parse_quote! { type Prepared = #config; });
-        item.items.push(parse_quote! {
+    let plugin = (*item.self_ty).clone();
+    let missing = match (config, prepared, configure) {
+        (Some(config), false, false) => {
+            item.items.extend(config_as_prepared(&config));
+            None
+        }
+        (Some(_), true, true) => None,
+        (None, ..) => {
+            Some("`type Config = …;` is missing: a type with `#[config]`, or `RawConfig`")
+        }
+        (_, true, false) => {
+            Some("`configure` is missing: it makes the `Prepared` from the `Config`")
+        }
+        (_, false, true) => Some("`type Prepared = …;` is missing: what `configure` makes"),
+    };
+    if let Some(message) = missing {
+        return Err(syn::Error::new_spanned(&plugin, message));
+    }
+    if !init {
+        item.items.push(init_by_default(&plugin));
+    }
+    Ok(())
+}
+
+fn config_as_prepared(config: &Type) -> [ImplItem; 2] {
+    [
+        parse_quote! { type Prepared = #config; },
+        parse_quote! {
             fn configure(
                 &self,
                 config: Self::Config,
@@ -182,14 +214,19 @@ fn fill_in(item: &mut ItemImpl) {
             ) -> ::plugin_api::Result<Self::Prepared> {
                 ::core::result::Result::Ok(config)
             }
-        });
-    }
-    if !init {
-        item.items.push(parse_quote! {
-            fn init_worker(_: &::plugin_api::InitContext) -> ::plugin_api::Result<Self> {
-                ::core::result::Result::Ok(<Self as ::core::default::Default>::default())
-            }
-        });
+        },
+    ]
+}
+
+/// The place of the type, and the function's name, are what an author without `Default` gets to see.
+fn init_by_default(plugin: &Type) -> ImplItem {
+    let call = quote_spanned! {plugin.span()=>
+        ::plugin_api::abi::shim::without_init_worker_a_plugin_needs_default::<#plugin>()
+    };
+    parse_quote! {
+        fn init_worker(_: &::plugin_api::InitContext) -> ::plugin_api::Result<Self> {
+            ::core::result::Result::Ok(#call)
+        }
     }
 }
 

@@ -1,5 +1,13 @@
 //! What the runner offers to a plugin.
 
+#![cfg_attr(
+    feature = "next-minor",
+    allow(
+        unsafe_code,
+        reason = "what abi_stable's derive writes for a field behind the last prefix field"
+    )
+)]
+
 use abi_stable::StableAbi;
 
 use super::values::{Bytes, CallPointer, Found, FoundEntry};

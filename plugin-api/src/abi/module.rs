@@ -1,5 +1,13 @@
 //! What a plugin offers to the runner.
 
+#![cfg_attr(
+    feature = "next-minor",
+    allow(
+        unsafe_code,
+        reason = "what abi_stable's derive writes for a field behind the last prefix field"
+    )
+)]
+
 use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
 use abi_stable::package_version_strings;

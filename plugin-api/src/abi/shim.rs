@@ -38,6 +38,12 @@ extern "C" fn root<P: Plugin>() -> RootModuleResult {
     __call_root_module_loader(module::<P>)
 }
 
+/// The `init_worker` of a plugin that has none. Its name is part of the compiler's message to an author whose type has
+/// no `Default` either.
+pub fn without_init_worker_a_plugin_needs_default<P: Default>() -> P {
+    P::default()
+}
+
 /// The functions of `P`, in the layout of the contract. Leaks it: once per loaded library.
 pub fn module<P: Plugin>() -> ModuleRef {
     let module = Module {

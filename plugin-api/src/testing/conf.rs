@@ -164,6 +164,12 @@ impl Conf {
         self.run(response.0, &phases)
     }
 
+    /// The instance and what `configure` made, for tests of the contract itself.
+    #[doc(hidden)]
+    pub fn handles(&self) -> (Handle, Handle) {
+        (self.instance.handle, self.prepared)
+    }
+
     fn has(&self, phase: u32) -> bool {
         self.instance.phases & 1 << phase != 0
     }

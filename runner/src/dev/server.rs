@@ -157,12 +157,7 @@ impl Gateway {
         if method == "TRACE" || method == "CONNECT" {
             return Err(refusal(405));
         }
-        let host = parts.headers.get("host").map(HeaderValue::as_bytes);
-        let host = parts
-            .uri
-            .authority()
-            .map(|authority| authority.as_str().as_bytes())
-            .or(host);
+        let host = host_of(&parts);
         if host.is_none() && parts.version != Version::HTTP_10 {
             return Err(refusal(400));
         }
@@ -380,4 +375,13 @@ impl Body for Unsized {
                 .map(|bytes| Ok(Frame::data(bytes))),
         )
     }
+}
+
+/// The host that the client asks for: in the request line before the header (RFC 9112, 3.2.2).
+fn host_of(parts: &hyper::http::request::Parts) -> Option<&[u8]> {
+    let authority = parts.uri.authority();
+    let header = parts.headers.get("host").map(HeaderValue::as_bytes);
+    authority
+        .map(|authority| authority.as_str().as_bytes())
+        .or(header)
 }

@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plugin_api::abi::HostRef;
 use plugin_api::abi::numbers::phase;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::instance::{Init, Instance};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
-use crate::config::{Config, OnFailure};
+use crate::config::Config;
+
+/// Confs of one generation that are configured at once: one that hangs in all of them leaves threads for the others.
+pub(super) const CONFIGURED_AT_ONCE: usize = 8;
 
 /// A library on its way to become a generation.
 #[derive(Debug, Clone)]
@@ -42,8 +46,8 @@ pub struct Generation {
     pub phases: u32,
     /// Where its code may run.
     pub pace: Pace,
-    /// What its failure means for a call.
-    pub on_failure: OnFailure,
+    /// One permit for each of its confs that is being configured.
+    pub configuring: Arc<Semaphore>,
     /// Phases that failed.
     pub failures: AtomicU64,
     pub(super) instance: Instance,
@@ -94,12 +98,7 @@ impl Generation {
             schema: described.get("schema").cloned().unwrap_or_default(),
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
-            on_failure: config
-                .plugins
-                .on_failure
-                .get(&about.name)
-                .copied()
-                .unwrap_or_default(),
+            configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
             failures: AtomicU64::new(0),
             about,
             instance,
@@ -156,7 +155,7 @@ const PHASES: [(&str, u32); 6] = [
     ("log", phase::LOG),
 ];
 
-fn bits(phases: &[String]) -> u32 {
+pub(super) fn bits(phases: &[String]) -> u32 {
     phases
         .iter()
         .filter_map(|name| number(name))

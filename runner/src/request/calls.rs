@@ -1,7 +1,9 @@
 //! The calls of the gateway: from a frame to a chain, and from its end to a reply.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use super::answers::{Answers, Wanted};
 use super::assemble::Assembler;
 use super::chain::{Chain, Snapshot};
-use super::chains::Chains;
+use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::run::{self, Place, Verdict};
 use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched};
@@ -60,9 +62,9 @@ impl Calls {
         &self.config
     }
 
-    /// Begins to serve: the libraries that were collected are all there are for now.
-    pub fn open(&self) {
-        self.registry.open();
+    /// Begins to serve: the libraries that were collected are all there are for now. `served`: see [`Registry::open`].
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>) {
+        self.registry.open(served);
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
         }
@@ -71,7 +73,11 @@ impl Calls {
     /// Takes a conf whose token was assigned to an earlier worker.
     pub fn remember(&self, token: u32, payload: &[u8]) {
         match Conf::read(payload) {
-            Ok(conf) => self.add(token, conf),
+            Ok(conf) => {
+                if let Err(error) = self.add(token, conf) {
+                    tracing::error!(token, "the conf of an earlier worker is not taken: {error}");
+                }
+            }
             Err(error) => tracing::error!(
                 token,
                 "the conf of an earlier worker cannot be read: {error}"
@@ -80,12 +86,19 @@ impl Calls {
     }
 
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
-    fn add(&self, token: u32, conf: Conf) {
-        if let Some(chain) = self.chains.add(token, || Chain::new(token, conf))
+    fn add(&self, token: u32, conf: Conf) -> Result<(), Taken> {
+        if let Some(chain) = self.chains.add(token, conf)?
             && self.registry.is_open()
         {
             drop(self.assembler.assemble(chain));
         }
+        Ok(())
+    }
+
+    fn token(&self, payload: &[u8], conf: Conf) -> Result<u32, String> {
+        let token = self.tokens.assign(payload)?;
+        self.add(token, conf).map_err(|error| error.to_string())?;
+        Ok(token)
     }
 
     /// Moves the chains that name these plugins to what serves them now. Waits for their confs.
@@ -107,11 +120,11 @@ impl Calls {
     }
 }
 
-fn unreadable(error: &Malformed) -> ErrorCode {
-    if let Some(before) = failures().admit(&format!("malformed {error}")) {
+fn unreadable(what: &str, error: &Malformed) -> ErrorCode {
+    if let Some(before) = failures().admit(&format!("malformed {what} {error}")) {
         tracing::warn!(
             before,
-            "the gateway sent a call that cannot be read: {error}"
+            "the gateway sent {what} that cannot be read: {error}"
         );
     }
     ErrorCode::BadRequest
@@ -131,18 +144,19 @@ impl Service for Calls {
         let conf = match Conf::read(payload) {
             Ok(conf) => conf,
             Err(error) => {
-                tracing::warn!("the gateway sent a PREPARE_CONF that cannot be read: {error}");
-                return message::error(out, ErrorCode::BadRequest);
+                return message::error(out, unreadable("a PREPARE_CONF", &error));
             }
         };
-        match self.tokens.assign(payload) {
+        let route_key = conf.route_key.clone();
+        match self.token(payload, conf) {
             Ok(token) => {
-                tracing::debug!(token, route_key = conf.route_key, "prepared");
-                self.add(token, conf);
+                tracing::debug!(token, route_key, "prepared");
                 message::prepared(out, token);
             }
             Err(error) => {
-                tracing::error!(route_key = conf.route_key, "no conf token: {error}");
+                if let Some(before) = failures().admit(&error) {
+                    tracing::error!(route_key, before, "no conf token: {error}");
+                }
                 message::error(out, ErrorCode::ServiceUnavailable);
             }
         }
@@ -153,7 +167,7 @@ impl Service for Calls {
             Ok(token) => token,
             Err(error) => {
                 return Err(Refused {
-                    code: unreadable(&error),
+                    code: unreadable("a call", &error),
                     payload,
                 });
             }
@@ -227,7 +241,7 @@ impl PluginCall {
         };
         let message = match message {
             Ok(message) => message,
-            Err(error) => return message::error(out, unreadable(&error)),
+            Err(error) => return message::error(out, unreadable("a call", &error)),
         };
         let route_key = &self.chain.conf.route_key;
         let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
@@ -236,11 +250,14 @@ impl PluginCall {
             return message::error(out, ErrorCode::ServiceUnavailable);
         }
         if let Err(error) = reply::write(&state, out) {
-            tracing::error!(
-                id = message.id(),
-                route_key,
-                "the reply is too large for the protocol: {error}"
-            );
+            if let Some(before) = failures().admit(&format!("too long {route_key}")) {
+                tracing::error!(
+                    id = message.id(),
+                    route_key,
+                    before,
+                    "the reply is too large for the protocol: {error}"
+                );
+            }
             message::error(out, ErrorCode::ServiceUnavailable);
         }
     }
@@ -275,13 +292,8 @@ impl Call for PluginCall {
         let wanted = self.snapshot.needs(self.kind).get(self.answered).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
-        ExtraInfo::parse(&payload).map_err(|error| {
-            tracing::warn!(
-                route_key = self.chain.conf.route_key,
-                "the gateway's answer cannot be read: {error}"
-            );
-            ErrorCode::BadRequest
-        })?;
+        ExtraInfo::parse(&payload)
+            .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
         self.answers.keep(wanted, payload);
         Ok(())
     }
@@ -297,7 +309,6 @@ impl Call for PluginCall {
             self.place.set(Place::Loop);
             return Placement::Inline;
         }
-        // In one order everywhere, so that two calls never wait for each other's permits.
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
         let permits = slow
@@ -369,20 +380,28 @@ impl Watched for WatchedCall {
         let running = blame.and_then(|blame| self.blamed(blame));
         let route_key = &self.chain.conf.route_key;
         let Some((generation, phase)) = running else {
-            tracing::error!(
-                route_key,
-                ?elapsed,
-                "a call passed its deadline before a plugin could run: answered with an error"
-            );
+            if let Some(before) = failures().admit(&format!("waited {route_key}")) {
+                tracing::error!(
+                    route_key,
+                    ?elapsed,
+                    before,
+                    "a call passed its deadline before a plugin could run: answered with an error"
+                );
+            }
             return;
         };
         generation.failed();
+        let cause = format!("late {route_key} {} {phase}", generation.number);
+        let Some(before) = failures().admit(&cause) else {
+            return;
+        };
         tracing::error!(
             plugin = generation.name(),
             generation = generation.number,
             phase = phase_name(phase.into()),
             route_key,
             ?elapsed,
+            before,
             "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
         );
     }

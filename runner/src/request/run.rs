@@ -51,8 +51,9 @@ pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Pla
             };
             match step(link, prepared, state, blame, place) {
                 Decision::Continue => {}
-                Decision::Respond => return Verdict::Answer,
-                Decision::Failed { .. } => return Verdict::Fail,
+                // Without an answer the request would pass.
+                Decision::Respond if state.answer.is_some() => return Verdict::Answer,
+                Decision::Respond | Decision::Failed { .. } => return Verdict::Fail,
             }
         }
     }
@@ -156,3 +157,6 @@ fn log_failure(link: &Link, state: &mut State<'_>, panicked: bool) {
     }
     debug_assert!(phase != numbers::LOG, "the log phase has no reply to fail");
 }
+
+#[cfg(test)]
+mod tests;

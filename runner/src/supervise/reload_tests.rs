@@ -1,3 +1,5 @@
+//! What `reload` decides, for any sequence of events.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

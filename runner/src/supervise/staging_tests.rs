@@ -1,3 +1,5 @@
+//! Private copies of good, cut and changing libraries.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -27,7 +26,7 @@ use super::socket::Socket;
 use super::spawn::{Host, Worker};
 use super::tokens::Tokens;
 use super::watch::Watch;
-use super::workshop::{Library, LoadedPlugin};
+use super::workshop::{Library, LoadedPlugin, Served};
 use crate::config::Config;
 use crate::supervise::accounts::Identity;
 use crate::telemetry::Telemetry;
@@ -95,10 +94,12 @@ pub(super) struct Libraries {
     pub(super) reload: Reload,
     pub(super) stager: Stager,
     pub(super) watch: Option<Watch>,
-    /// Set when the folder is not to be looked at any more (`hot_reload: false`).
-    pub(super) frozen: Arc<AtomicBool>,
+    /// With `hot_reload: false`: until when the folder is looked at. Set when serving starts, and by SIGHUP.
+    pub(super) looked_at_until: Option<Instant>,
     /// What each file offers while it serves.
     pub(super) offers: BTreeMap<PathBuf, (u64, Vec<LoadedPlugin>)>,
+    /// Which file serves each plugin, for the next worker: where several offer one, it cannot know.
+    pub(super) served: Served,
     /// Copies in private memory, by generation.
     pub(super) memory: HashMap<u64, OwnedFd>,
     /// Copies that the living worker may have open and no later one needs.

@@ -1,3 +1,5 @@
+//! Tokens across collisions, restarts and the bound.
+
 use std::fs;
 
 use super::*;

@@ -1,5 +1,6 @@
 //! The border between the process side and the side that runs plugin code: what a worker does when it is told to.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,12 @@ pub trait Workshop: Send + Sync + 'static {
     /// must not wait for author code.
     fn conf(&self, token: u32, payload: Vec<u8>);
 
-    /// Starts to accept connections and returns. At most once.
+    /// Starts to accept connections and returns. At most once. `served`: the file that served each plugin in the worker
+    /// before, where several offer one.
     ///
     /// # Errors
     /// When threads or descriptors cannot be had; the worker then ends.
-    fn serve(&self, listener: OwnedFd) -> io::Result<()>;
+    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()>;
 
     /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
     fn drain(&self, within: Duration);
@@ -40,6 +42,9 @@ pub trait Workshop: Send + Sync + 'static {
     /// Changes how much is logged, here and in the plugins.
     fn set_level(&self, level: Level);
 }
+
+/// Plugin name → the library's file in the folder.
+pub type Served = BTreeMap<String, PathBuf>;
 
 /// Makes the inside of a worker. Called once per process, after privileges were dropped.
 pub type Factory =

@@ -15,7 +15,7 @@ use std::{io, process, thread};
 use plugin_runner::config::{Config, Level, StartOptions};
 use plugin_runner::request::assign::AssignToken;
 use plugin_runner::supervise;
-use plugin_runner::supervise::workshop::{LoadedPlugin, Refusal, Workshop};
+use plugin_runner::supervise::workshop::{LoadedPlugin, Refusal, Served, Workshop};
 
 const MARK: &[u8] = b"\n#fake:";
 
@@ -125,7 +125,7 @@ impl Workshop for Fake {
         self.0.confs.lock().unwrap().push(token);
     }
 
-    fn serve(&self, listener: OwnedFd) -> io::Result<()> {
+    fn serve(&self, listener: OwnedFd, _: &Served) -> io::Result<()> {
         let inside = Arc::clone(&self.0);
         *inside.accepting.lock().unwrap() = true;
         thread::spawn(move || accept(&UnixListener::from(listener), &inside));

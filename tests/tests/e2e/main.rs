@@ -1,3 +1,18 @@
 //! End-to-end tests: the real binary, a real socket, real libraries. Every promise is a test named as a sentence.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
+mod compilers;
+mod configuration;
+mod failing;
+mod framing;
+mod logging;
+mod processes;
+mod refusing;
+mod replay;
 mod serving;
+mod socket;
+mod swapping;

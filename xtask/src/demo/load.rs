@@ -13,6 +13,9 @@ use super::http::{Client, Request};
 /// Between two requests of one connection, so that the compiler gets a share of the processor.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// New answers of one connection that show that no old one comes back.
+const ENOUGH: usize = 200;
+
 /// What the connections got.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -24,6 +27,8 @@ pub(super) struct Counts {
     pub(super) failures: Vec<String>,
     /// Connections that have seen a new answer.
     moved: usize,
+    /// Connections that have seen [`ENOUGH`] of them.
+    settled: usize,
 }
 
 #[derive(Default)]
@@ -60,9 +65,9 @@ impl Load {
             let (stop, stopped) = mpsc::channel();
             let shared = shared.clone();
             let thread = std::thread::spawn(move || {
-                let mut seen_new = false;
+                let mut new_answers = 0;
                 while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-                    if !shared.count(&mut client, old, new, &mut seen_new) {
+                    if !shared.count(&mut client, old, new, &mut new_answers) {
                         break;
                     }
                 }
@@ -77,13 +82,25 @@ impl Load {
     /// # Errors
     /// The time is up.
     pub(super) fn wait_until_new(&self, deadline: Duration) -> Result<()> {
+        self.wait_for(deadline, |counts| counts.moved)
+    }
+
+    /// Waits until every connection has got many new answers, or one a failure.
+    ///
+    /// # Errors
+    /// The time is up.
+    pub(super) fn wait_until_settled(&self, deadline: Duration) -> Result<()> {
+        self.wait_for(deadline, |counts| counts.settled)
+    }
+
+    fn wait_for(&self, deadline: Duration, done: fn(&Counts) -> usize) -> Result<()> {
         let all = self.threads.len();
         let counts = self
             .shared
             .counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let waiting = |counts: &mut Counts| counts.moved < all && counts.failures.is_empty();
+        let waiting = |counts: &mut Counts| done(counts) < all && counts.failures.is_empty();
         let waited = self
             .shared
             .changed
@@ -91,8 +108,8 @@ impl Load {
         let (counts, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
             bail!(
-                "{} of {all} connections still got the old answer after {} s",
-                all - counts.moved,
+                "{} of {all} connections did not get the new answer within {} s",
+                all - done(&counts),
                 deadline.as_secs()
             );
         }
@@ -118,16 +135,19 @@ impl Load {
 
 impl Shared {
     /// One request; `false` when the connection is of no use any more.
-    fn count(&self, client: &mut Client, old: &str, new: &str, seen_new: &mut bool) -> bool {
+    fn count(&self, client: &mut Client, old: &str, new: &str, new_answers: &mut usize) -> bool {
         let answer = client.send(&Request::get("/stop"));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match &answer {
             Ok(answer) if answer.status == 200 && answer.body.trim() == new => {
                 counts.new += 1;
-                counts.moved += usize::from(!*seen_new);
-                *seen_new = true;
+                *new_answers += 1;
+                counts.moved += usize::from(*new_answers == 1);
+                counts.settled += usize::from(*new_answers == ENOUGH);
             }
-            Ok(answer) if answer.status == 200 && answer.body.trim() == old && !*seen_new => {
+            Ok(answer)
+                if answer.status == 200 && answer.body.trim() == old && *new_answers == 0 =>
+            {
                 counts.old += 1
             }
             Ok(answer) => counts

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};
 use crate::supervise::accounts::Identity;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served};
 use crate::telemetry::Style;
 
 /// From the supervisor.
@@ -27,8 +27,8 @@ pub enum ToWorker {
         sequence: u64,
         token: Result<u32, String>,
     },
-    /// Accept connections from now on.
-    Serve,
+    /// Accept connections from now on. `served`: the file that served each plugin in the worker before.
+    Serve { served: Served },
     /// Log up to this level from now on.
     LogLevel(Level),
     /// Accept what waits in the backlog and nothing more, finish all calls, answer `Drained` and leave.

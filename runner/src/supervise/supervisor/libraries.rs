@@ -1,31 +1,35 @@
 //! Carries out what `reload` decides, and says what became of each library.
 
-use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::stager::StagerReport;
-use super::{FolderError, Scan, Supervisor};
+use super::{FolderError, Libraries, Scan, Supervisor};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::reload::Step;
 use crate::supervise::staging::Outcome;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 
+/// How long SIGHUP makes the folder looked at with `hot_reload: false`: files settle, and the grace of a removed one
+/// passes.
+const LOOK: Duration = Duration::from_secs(5);
+
 impl Supervisor {
-    pub(super) fn rescan(&self) {
+    pub(super) fn rescan(&mut self) {
+        if let Some(until) = &mut self.libraries.looked_at_until {
+            *until = Instant::now() + LOOK;
+        }
         match &self.libraries.watch {
-            Some(_) if self.libraries.frozen.load(Ordering::Relaxed) => tracing::warn!(
-                hint = "set plugins.hot_reload: true, or restart the runner",
-                "the plugins folder is not looked at again: plugins.hot_reload is false"
-            ),
             Some(watch) => watch.stir(),
             None => tracing::warn!(hint = "set plugins.dir", "there is no plugins folder"),
         }
     }
 
     pub(super) fn scanned(&mut self, scan: Result<Scan, FolderError>) {
-        if self.libraries.frozen.load(Ordering::Relaxed) {
-            return; // a last look that was under way
+        let until = self.libraries.looked_at_until;
+        if until.is_some_and(|until| Instant::now() > until) {
+            return;
         }
         match scan {
             Ok(scan) => {
@@ -85,6 +89,7 @@ impl Supervisor {
         }
         let offer = (generation, plugins);
         self.libraries.offers.insert(library.file, offer);
+        self.note_served();
         self.carry_out(steps);
     }
 
@@ -108,6 +113,7 @@ impl Supervisor {
                 Step::Unload(file) => {
                     tracing::info!("{} is gone: what it offered ends", file.display());
                     self.libraries.offers.remove(&file);
+                    self.note_served();
                     self.tell(ToWorker::Unload(file));
                 }
                 Step::Discard(library) => self.discard(&library),
@@ -173,10 +179,39 @@ impl Supervisor {
         tracing::warn!(cause, hint, still_serving, "{file} was not {done}");
     }
 
+    /// Before it serves, a worker collects: nothing is decided yet.
+    fn note_served(&mut self) {
+        if self.worker.as_ref().is_some_and(|worker| worker.serving) {
+            self.libraries.note_served();
+        }
+    }
+
     fn still_serving_all(&self) -> Option<String> {
         let plugins = self.libraries.offers.values();
         let plugins: Vec<_> = plugins.map(|(_, plugins)| names(plugins)).collect();
         (!plugins.is_empty()).then(|| plugins.join(", "))
+    }
+}
+
+impl Libraries {
+    /// Follows the worker's registry: who serves a plugin goes on as long as it offers it; otherwise the only one does.
+    pub(super) fn note_served(&mut self) {
+        let mut offered: BTreeMap<&str, Vec<&PathBuf>> = BTreeMap::new();
+        for (file, (_, plugins)) in &self.offers {
+            for plugin in plugins {
+                offered.entry(&plugin.name).or_default().push(file);
+            }
+        }
+        self.served.retain(|name, served| {
+            let files = offered.get(name.as_str());
+            files.is_some_and(|files| files.iter().any(|file| *file == served))
+        });
+        for (name, files) in offered {
+            if let [only] = files[..] {
+                let served = self.served.entry(name.to_owned());
+                served.or_insert_with(|| only.clone());
+            }
+        }
     }
 }
 

@@ -12,12 +12,14 @@ use crate::config::{Config, Level};
 use crate::plugins::elf;
 use crate::plugins::generation::{Candidate, Generation, Refused};
 use crate::plugins::metadata::{About, Metadata, Unfit};
+use crate::plugins::registry::Change;
 use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
 use crate::request::{host, plugin_log};
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::accounts;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Workshop};
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
+use crate::telemetry;
 
 /// How often unused tokens are looked for: far more often than they expire.
 const EXPIRY_TICK: Duration = Duration::from_secs(30);
@@ -75,19 +77,7 @@ impl Workshop for Inside {
 
     fn unload(&self, file: &Path) {
         let changes = self.calls.registry().remove(file);
-        for change in &changes {
-            match &change.now {
-                Some(now) => tracing::info!(
-                    "plugin {} is served by {} now, as its library is gone",
-                    change.name,
-                    now.file.display()
-                ),
-                None => tracing::warn!(
-                    "plugin {} has no library any more: its calls are answered with an error",
-                    change.name
-                ),
-            }
-        }
+        changes.iter().for_each(log_gone);
         self.calls.moved(&changes);
     }
 
@@ -95,8 +85,8 @@ impl Workshop for Inside {
         self.calls.remember(token, &payload);
     }
 
-    fn serve(&self, listener: OwnedFd) -> io::Result<()> {
-        self.calls.open();
+    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()> {
+        self.calls.open(served);
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
         // A second order to serve is a fault of the supervisor; the first server goes on.
         let _ = self.server.set(server);
@@ -132,12 +122,7 @@ impl Inside {
     }
 
     fn wanted(&self, about: &About) -> Result<(), Refusal> {
-        let plugins = &self.calls.config().plugins;
-        let enabled = plugins
-            .enabled
-            .as_ref()
-            .is_none_or(|names| names.contains(&about.name));
-        if enabled && !plugins.disabled.contains(&about.name) {
+        if self.calls.config().plugins.wants(&about.name) {
             return Ok(());
         }
         Err(Refusal {
@@ -149,8 +134,12 @@ impl Inside {
     }
 
     fn publish(&self, generation: &Arc<Generation>) {
-        let change = self.calls.registry().add(generation);
-        self.calls.moved(change.as_slice());
+        let changes = self.calls.registry().add(generation);
+        // It may have changed since the generation was told, and only what is in the registry is told again.
+        generation.set_level(telemetry::level() as u32);
+        let gone = |change: &&Change| change.name != generation.name();
+        changes.iter().filter(gone).for_each(log_gone);
+        self.calls.moved(&changes);
         let serving = self.calls.registry().serving(generation.name());
         let other = serving
             .ok()
@@ -167,6 +156,20 @@ impl Inside {
                 other.file.display()
             );
         }
+    }
+}
+
+/// A plugin's library is gone, or offers another plugin now.
+fn log_gone(change: &Change) {
+    let name = &change.name;
+    match &change.now {
+        Some(now) => tracing::info!(
+            "plugin {name} is served by {} now, as its library is gone",
+            now.file.display()
+        ),
+        None => tracing::warn!(
+            "plugin {name} has no library any more: its calls are answered with an error"
+        ),
     }
 }
 

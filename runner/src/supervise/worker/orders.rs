@@ -67,9 +67,9 @@ impl Orders {
             ToWorker::Conf { token } => self.workshop.conf(token, received.tail),
             ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
             ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
-            ToWorker::Serve => {
+            ToWorker::Serve { served } => {
                 if let Some(listener) = self.listener.take() {
-                    self.workshop.serve(listener)?;
+                    self.workshop.serve(listener, &served)?;
                 }
             }
             ToWorker::Drain { within } => self.drain(within)?,

@@ -1,0 +1,10 @@
+use plugin_api::plugin;
+
+struct Mine;
+
+#[plugin]
+impl Mine {
+    fn access(&self) {}
+}
+
+fn main() {}
