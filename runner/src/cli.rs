@@ -46,6 +46,9 @@ pub enum Command {
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
+    /// The process in which a new library is tried; started by `start`.
+    #[command(hide = true)]
+    Probe,
 }
 
 /// The arguments of this process.
@@ -73,6 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Start(start) => start.run(),
         Command::Dev(options) => dev::run(options),
         Command::Worker => start::worker(),
+        Command::Probe => start::probe(),
     }
 }
 

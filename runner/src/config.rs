@@ -115,6 +115,8 @@ pub struct Plugins {
     pub allow_writable: bool,
     /// How long the first call waits for the libraries at start.
     pub load_deadline: Duration,
+    /// How long opening, starting and each conf of a library may take in its probe.
+    pub probe_deadline: Duration,
 }
 
 /// What a call gets when a plugin fails.
@@ -201,6 +203,7 @@ impl Default for Plugins {
             hot_reload: true,
             allow_writable: false,
             load_deadline: Duration::from_secs(10),
+            probe_deadline: Duration::from_secs(5),
         }
     }
 }

@@ -12,6 +12,10 @@ use super::workshop::Library;
 
 /// A missing file counts as removed after this time, so that `rm` and `cp` after it fail no call.
 const GRACE: Duration = Duration::from_secs(2);
+/// A file whose probe did not come back is probed again after this time, then twice as long, and so on.
+const RETRY: Duration = Duration::from_secs(5);
+/// The longest such time.
+const RETRY_LATEST: Duration = Duration::from_secs(300);
 /// A library that served before is given up when this many workers in a row ended while they loaded it.
 const DEATHS: u8 = 3;
 
@@ -20,6 +24,8 @@ const DEATHS: u8 = 3;
 pub enum Step {
     /// Check the file and copy it; answer with `staged`, `unsettled` or `rejected`.
     Stage { file: PathBuf, generation: u64 },
+    /// Let a probe examine it; answer with `passed`, `failed` or `unknown`.
+    Probe(Library),
     /// Tell the worker to load it; answer with `loaded` or `refused`.
     Load(Library),
     /// Tell the worker that the file is gone.
@@ -51,6 +57,11 @@ struct File {
     /// The state that was tried last, with whatever result.
     tried: Option<Fingerprint>,
     staging: bool,
+    probing: Option<Library>,
+    /// Probes in a row that did not come back.
+    hangs: u32,
+    /// When the next one may start.
+    retry: Option<Instant>,
     loading: Option<Loading>,
     serving: Option<Library>,
     deaths: u8,
@@ -69,8 +80,11 @@ impl Reload {
         self.scanned = true;
         for (path, fingerprint) in seen {
             let file = self.files.entry(path.clone()).or_default();
-            file.seen = Some(*fingerprint);
+            if file.seen.replace(*fingerprint) != Some(*fingerprint) {
+                file.forget_hangs();
+            }
             file.missing_since = None;
+            file.retry_if_due(now);
         }
         let mut steps = Vec::new();
         self.files.retain(|path, file| {
@@ -94,10 +108,28 @@ impl Reload {
         if !self.worker || file.loading.is_some() {
             return vec![Step::Discard(library)]; // its turn comes again
         }
+        if file.tried != Some(fingerprint) && file.seen != Some(fingerprint) {
+            file.forget_hangs();
+        }
         file.looked_at(fingerprint);
         if let Some(serving) = &file.serving
             && serving.sha256 == library.sha256
         {
+            return vec![Step::Discard(library)];
+        }
+        file.probing = Some(library.clone());
+        vec![Step::Probe(library)]
+    }
+
+    /// The probe found nothing against this generation.
+    pub fn passed(&mut self, generation: u64) -> Vec<Step> {
+        let worker = self.worker;
+        let Some((file, library)) = self.probed(generation) else {
+            return Vec::new();
+        };
+        file.forget_hangs();
+        if !worker || file.loading.is_some() {
+            file.tried = None; // staged again for the next worker; the verdict is known then
             return vec![Step::Discard(library)];
         }
         file.deaths = 0;
@@ -105,8 +137,32 @@ impl Reload {
             library: library.clone(),
             fresh: true,
         });
-        self.in_flight.push_back(library.generation);
+        self.in_flight.push_back(generation);
         vec![Step::Load(library)]
+    }
+
+    /// The probe says that this generation must not be loaded.
+    pub fn failed(&mut self, generation: u64) -> Vec<Step> {
+        let Some((file, library)) = self.probed(generation) else {
+            return Vec::new();
+        };
+        file.forget_hangs();
+        let mut steps = vec![Step::Discard(library)];
+        steps.extend(self.stage_changed());
+        steps
+    }
+
+    /// The probe of this generation did not come back: it is tried again later.
+    pub fn unknown(&mut self, now: Instant, generation: u64) -> Vec<Step> {
+        let Some((file, library)) = self.probed(generation) else {
+            return Vec::new();
+        };
+        let wait = RETRY.saturating_mul(1 << file.hangs.min(10));
+        file.hangs += 1;
+        file.retry = Some(now + wait.min(RETRY_LATEST));
+        let mut steps = vec![Step::Discard(library)];
+        steps.extend(self.stage_changed());
+        steps
     }
 
     /// The file is being written, or is gone: the next scan decides.
@@ -186,15 +242,30 @@ impl Reload {
             .collect()
     }
 
-    /// Whether nothing is under way: everything that lies in the folder serves or was refused.
+    /// Whether calls need not wait: everything that lies in the folder serves, if in an earlier version, or does not for
+    /// now.
     pub fn is_settled(&self) -> bool {
-        let settled = |file: &File| !file.staging && file.loading.is_none() && !file.is_changed();
-        self.scanned && self.worker && self.files.values().all(settled)
+        self.scanned && self.worker && self.files.values().all(File::is_settled)
+    }
+
+    /// Whether a new worker has all that served in the one before it.
+    pub fn is_as_before(&self) -> bool {
+        let again = |file: &File| file.loading.as_ref().is_some_and(|loading| !loading.fresh);
+        self.worker && !self.files.values().any(again)
     }
 
     /// What this file serves with.
     pub fn serving(&self, file: &Path) -> Option<&Library> {
         self.files.get(file)?.serving.as_ref()
+    }
+
+    /// What each generation in a probe is, and how many probes of it in a row did not come back.
+    pub fn probing(&self, generation: u64) -> Option<(&Library, u32)> {
+        let mut probing = self
+            .files
+            .values()
+            .filter_map(|file| Some((file.probing.as_ref()?, file.hangs)));
+        probing.find(|(library, _)| library.generation == generation)
     }
 
     /// What each generation in flight is.
@@ -204,6 +275,14 @@ impl Reload {
             .filter_map(|file| file.loading.as_ref())
             .map(|loading| &loading.library)
             .find(|library| library.generation == generation)
+    }
+
+    fn probed(&mut self, generation: u64) -> Option<(&mut File, Library)> {
+        let is_it = |library: &Library| library.generation == generation;
+        let mut files = self.files.values_mut();
+        let file = files.find(|file| file.probing.as_ref().is_some_and(is_it))?;
+        let library = file.probing.take()?;
+        Some((file, library))
     }
 
     fn answered(&mut self, generation: u64) -> Option<(&mut File, Loading)> {
@@ -222,7 +301,7 @@ impl Reload {
         }
         let mut steps = Vec::new();
         for (path, file) in &mut self.files {
-            if file.is_changed() && !file.staging && file.loading.is_none() {
+            if file.is_changed() && !file.is_busy() {
                 file.staging = true;
                 self.last_generation += 1;
                 steps.push(Step::Stage {
@@ -240,6 +319,28 @@ impl File {
         self.seen.is_some() && self.seen != self.tried
     }
 
+    fn is_busy(&self) -> bool {
+        self.staging || self.probing.is_some() || self.loading.is_some()
+    }
+
+    /// Calls wait neither for the successor of what serves nor for what has hung already.
+    fn is_settled(&self) -> bool {
+        let first = self.serving.is_none() && self.hangs == 0;
+        self.loading.is_none() && !(first && (self.is_busy() || self.is_changed()))
+    }
+
+    fn forget_hangs(&mut self) {
+        self.hangs = 0;
+        self.retry = None;
+    }
+
+    fn retry_if_due(&mut self, now: Instant) {
+        if !self.is_busy() && self.retry.is_some_and(|due| due <= now) {
+            self.retry = None;
+            self.tried = None;
+        }
+    }
+
     /// The opened file had this state, which is newer than the last scan's.
     fn looked_at(&mut self, fingerprint: Fingerprint) {
         self.seen = self.seen.map(|_| fingerprint);
@@ -250,8 +351,7 @@ impl File {
     fn keep_without(&mut self, path: &Path, now: Instant, steps: &mut Vec<Step>) -> bool {
         self.seen = None;
         let since = *self.missing_since.get_or_insert(now);
-        let busy = self.staging || self.loading.is_some();
-        if busy || now.duration_since(since) < GRACE {
+        if self.is_busy() || now.duration_since(since) < GRACE {
             return true;
         }
         if let Some(library) = self.serving.take() {

@@ -13,6 +13,7 @@ use super::accounts::Identity;
 use super::backoff::Backoff;
 use super::fingerprint::Trust;
 use super::parent::Parent;
+use super::prober::Prober;
 use super::reach::closed_folder;
 use super::signals::Signals;
 use super::socket::Socket;
@@ -21,6 +22,7 @@ use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::{Event, Libraries, Stager, Supervisor};
 use super::tokens::Tokens;
+use super::verdicts::Verdicts;
 use super::watch::Watch;
 use super::workshop::Factory;
 use super::{descriptors, privileges, worker};
@@ -119,7 +121,11 @@ fn prepare(
     let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
-    let libraries = libraries(&config, place, &events)?;
+    let mut libraries = libraries(&config, place, &events)?;
+    if let Host::Processes = host {
+        let verdicts = Verdicts::open(state.as_ref());
+        libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
+    }
     Ok(Supervisor {
         identity,
         host,
@@ -204,6 +210,7 @@ fn libraries(
     let mut libraries = Libraries {
         reload: super::reload::Reload::default(),
         stager: Stager::start(staging, events.clone())?,
+        prober: None,
         watch: None,
         looked_at_until: None,
         served: BTreeMap::new(),

@@ -3,6 +3,7 @@
 
 mod libraries;
 mod life;
+mod probes;
 mod reread;
 mod stager;
 
@@ -20,6 +21,7 @@ use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
 use super::parent::Parent;
+use super::prober::{ProbeReport, Prober};
 use super::reload::Reload;
 use super::signals::{Signals, Wanted};
 use super::socket::Socket;
@@ -42,6 +44,8 @@ pub(super) enum Event {
     Scanned(Result<Scan, FolderError>),
     /// A library was checked and copied, or not.
     Staged(StagerReport),
+    /// A library was probed.
+    Probed(ProbeReport),
     /// From the worker of this number.
     Worker(u64, WorkerEvent),
     /// It is time.
@@ -93,6 +97,8 @@ pub(super) struct Supervisor {
 pub(super) struct Libraries {
     pub(super) reload: Reload,
     pub(super) stager: Stager,
+    /// `None` in one process: it is for debuggers, which are to see a crash.
+    pub(super) prober: Option<Prober>,
     pub(super) watch: Option<Watch>,
     /// With `hot_reload: false`: until when the folder is looked at. Set when serving starts, and by SIGHUP.
     pub(super) looked_at_until: Option<Instant>,
@@ -155,6 +161,7 @@ impl Supervisor {
                 }
             }
             Event::Staged(report) => self.staged(report),
+            Event::Probed(report) => self.probed(report),
             // What an earlier worker said does not count any more.
             Event::Worker(number, event) if self.is_current(number) => {
                 return self.on_worker(event);

@@ -50,6 +50,40 @@ pub type Served = BTreeMap<String, PathBuf>;
 pub type Factory =
     dyn Fn(Config, Arc<dyn AssignToken>) -> anyhow::Result<Arc<dyn Workshop>> + Send + Sync;
 
+/// The inside of a probe: where a library's code runs first, in a process that is thrown away. One library, one thread;
+/// any of these may crash, hang or end the process.
+pub trait Examine {
+    /// Sees whether the library fits, before any of its code runs.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&mut self, library: &Library) -> Result<(), Refusal>;
+
+    /// Opens it: its constructors run. After `check`.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no plugin of this ABI.
+    fn open(&mut self) -> Result<(), Refusal>;
+
+    /// Runs `init_worker`. After `open`.
+    ///
+    /// # Errors
+    /// The author's reason.
+    fn start(&mut self) -> Result<Vec<LoadedPlugin>, Refusal>;
+
+    /// Configures what this PREPARE_CONF payload has for the library's plugins. After `start`.
+    ///
+    /// # Errors
+    /// The author's reason.
+    fn configure(&mut self, payload: &[u8]) -> Result<(), String>;
+
+    /// Drops everything that author code has made; returns when that is done.
+    fn finish(&mut self);
+}
+
+/// Makes the inside of a probe. Called once per process, after privileges were dropped.
+pub type Examiner = dyn Fn(Config) -> Box<dyn Examine> + Send + Sync;
+
 /// One build of a library, ready to be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Library {

@@ -10,6 +10,7 @@ mod configuration;
 mod failing;
 mod framing;
 mod logging;
+mod probe;
 mod processes;
 mod refusing;
 mod replay;

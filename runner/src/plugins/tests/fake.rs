@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::plugins::generation::{CONFIGURED_AT_ONCE, Generation, bits};
-use crate::plugins::instance::{Init, Instance};
+use crate::plugins::instance::{Init, Instance, Purpose};
 use crate::plugins::metadata::About;
 use crate::plugins::pace::Pace;
 use crate::request::host;
@@ -52,6 +52,7 @@ pub(crate) fn generation(
         next_minor,
     };
     let init = Init {
+        purpose: Purpose::Serve,
         generation: number,
         level: 0,
         settings: &Value::Null,

@@ -109,6 +109,7 @@ impl Supervisor {
         for step in steps {
             match step {
                 Step::Stage { file, generation } => self.libraries.stager.stage(file, generation),
+                Step::Probe(library) => self.probe(library),
                 Step::Load(library) => self.load(library),
                 Step::Unload(file) => {
                     tracing::info!("{} is gone: what it offered ends", file.display());
@@ -165,7 +166,7 @@ impl Supervisor {
         self.log_refusal(file, &refusal);
     }
 
-    fn log_refusal(&self, file: &Path, refusal: &Refusal) {
+    pub(super) fn log_refusal(&self, file: &Path, refusal: &Refusal) {
         let offer = self.libraries.offers.get(file);
         let still_serving = offer
             .map(|(generation, plugins)| format!("{} (generation {generation})", names(plugins)));

@@ -1,6 +1,5 @@
 //! The inside of a worker: plugins, chains and the socket, put together.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,16 +8,15 @@ use std::thread;
 use std::time::Duration;
 
 use crate::config::{Config, Level};
-use crate::plugins::elf;
-use crate::plugins::generation::{Candidate, Generation, Refused};
-use crate::plugins::metadata::{About, Metadata, Unfit};
+use crate::plugins::generation::Generation;
+use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
 use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
-use crate::request::{host, plugin_log};
+use crate::request::host;
 use crate::rpc::server::{Server, Settings};
-use crate::supervise::accounts;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
+use crate::supervise::{accounts, fit};
 use crate::telemetry;
 
 /// How often unused tokens are looked for: far more often than they expire.
@@ -57,22 +55,13 @@ struct Inside {
 
 impl Workshop for Inside {
     fn load(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal> {
-        let about = self.fit(&library.path)?;
-        plugin_log::introduce(library.generation, &about.name);
-        let candidate = Candidate {
-            number: library.generation,
-            file: library.file.clone(),
-            copy: library.path.clone(),
-            about,
-        };
-        let generation = Generation::load(candidate, self.calls.config(), host::host())?;
-        let loaded = LoadedPlugin {
-            name: generation.name().to_owned(),
-            version: generation.about.version.clone(),
-            priority: generation.about.priority,
-        };
+        let config = self.calls.config();
+        let candidate = fit::candidate(library, &config.plugins)?;
+        let module = candidate.open()?;
+        let generation =
+            Generation::start(candidate, module, Purpose::Serve, config, host::host())?;
         self.publish(&generation);
-        Ok(vec![loaded])
+        Ok(vec![fit::offer(&generation)])
     }
 
     fn unload(&self, file: &Path) {
@@ -108,31 +97,6 @@ impl Workshop for Inside {
 }
 
 impl Inside {
-    /// Reads and judges the metadata of a private copy, before any of its code runs.
-    fn fit(&self, copy: &Path) -> Result<About, Refusal> {
-        let bytes = fs::read(copy).map_err(|error| Refusal {
-            cause: format!("its private copy cannot be read: {error}"),
-            hint: Some("see that `state.dir` can be searched by `worker.user`".to_owned()),
-        })?;
-        let section = elf::section(&bytes, plugin_api::abi::metadata::SECTION);
-        let metadata = Metadata::read(section.unwrap_or_default())?;
-        let about = metadata.check()?;
-        self.wanted(about)?;
-        Ok(about.clone())
-    }
-
-    fn wanted(&self, about: &About) -> Result<(), Refusal> {
-        if self.calls.config().plugins.wants(&about.name) {
-            return Ok(());
-        }
-        Err(Refusal {
-            cause: format!("its plugin `{}` is not enabled", about.name),
-            hint: Some(
-                "see `plugins.enabled` and `plugins.disabled` in the configuration".to_owned(),
-            ),
-        })
-    }
-
     fn publish(&self, generation: &Arc<Generation>) {
         let changes = self.calls.registry().add(generation);
         // It may have changed since the generation was told, and only what is in the registry is told again.
@@ -170,24 +134,6 @@ fn log_gone(change: &Change) {
         None => tracing::warn!(
             "plugin {name} has no library any more: its calls are answered with an error"
         ),
-    }
-}
-
-impl From<Unfit> for Refusal {
-    fn from(unfit: Unfit) -> Self {
-        Self {
-            cause: unfit.to_string(),
-            hint: Some(unfit.hint().to_owned()),
-        }
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        Self {
-            cause: refused.cause,
-            hint: refused.hint,
-        }
     }
 }
 
