@@ -6,6 +6,7 @@
 //! Worker: `worker → privileges, orders → workshop` (which `request` and `plugins` implement).
 
 pub mod accounts;
+pub mod admin;
 mod backoff;
 pub mod control;
 mod descriptors;

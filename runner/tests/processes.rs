@@ -10,6 +10,8 @@
     reason = "clippy does not see that it is a test, for want of a harness"
 )]
 
+#[path = "processes/control.rs"]
+mod control;
 #[path = "processes/fake.rs"]
 mod fake;
 #[path = "processes/probes.rs"]
@@ -104,6 +106,26 @@ const TESTS: &[(&str, fn())] = &[
     (
         "a_hanging_probe_holds_up_neither_a_new_worker_nor_the_end",
         probes::a_hanging_probe_holds_up_neither_a_new_worker_nor_the_end,
+    ),
+    (
+        "its_status_says_what_serves_and_what_does_not_and_why",
+        control::its_status_says_what_serves_and_what_does_not_and_why,
+    ),
+    (
+        "it_is_not_ready_before_it_serves",
+        control::it_is_not_ready_before_it_serves,
+    ),
+    (
+        "a_reload_is_answered_when_it_is_done",
+        control::a_reload_is_answered_when_it_is_done,
+    ),
+    (
+        "a_changed_configuration_is_taken_up_as_far_as_can_be",
+        control::a_changed_configuration_is_taken_up_as_far_as_can_be,
+    ),
+    (
+        "it_can_be_asked_without_a_state_folder_and_leaves_no_socket",
+        control::it_can_be_asked_without_a_state_folder_and_leaves_no_socket,
     ),
 ];
 

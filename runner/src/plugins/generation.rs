@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use plugin_api::abi::numbers::phase;
 use plugin_api::abi::{HostRef, ModuleRef};
@@ -13,6 +12,7 @@ use super::instance::{Init, Instance, Purpose};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
+use super::tally::Tally;
 use crate::config::Config;
 
 /// Confs of one generation that are configured at once: one that hangs in all of them leaves threads for the others.
@@ -48,8 +48,8 @@ pub struct Generation {
     pub pace: Pace,
     /// One permit for each of its confs that is being configured.
     pub configuring: Arc<Semaphore>,
-    /// Phases that failed.
-    pub failures: AtomicU64,
+    /// What it has done.
+    pub tally: Tally,
     pub(super) instance: Instance,
 }
 
@@ -111,7 +111,7 @@ impl Generation {
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
             configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
-            failures: AtomicU64::new(0),
+            tally: Tally::default(),
             about,
             instance,
         }))
@@ -138,11 +138,6 @@ impl Generation {
             .needs
             .iter()
             .filter_map(|(name, needs)| Some((number(name)?, needs)))
-    }
-
-    /// Counts a phase that failed.
-    pub fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sets the level of the plugin's events.

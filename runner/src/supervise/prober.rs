@@ -49,6 +49,8 @@ pub(super) struct Job {
     pub(super) memory: Option<OwnedFd>,
     pub(super) confs: Confs,
     pub(super) start: Start,
+    /// Whatever earlier probes said.
+    pub(super) again: bool,
 }
 
 /// What became of it.
@@ -145,7 +147,8 @@ impl Bench {
     fn judge(&self, job: Job) -> Verdict {
         let sha256 = job.library.sha256;
         let config = &job.start.config;
-        if let Some(verdict) = self.verdicts.recall(sha256, config, &job.confs) {
+        let known = self.verdicts.recall(sha256, config, &job.confs);
+        if let Some(verdict) = known.filter(|_| !job.again) {
             tracing::debug!(%sha256, "known: not probed again");
             return verdict;
         }

@@ -3,21 +3,16 @@
 //!
 //! A file that failed is not tried again until it changes. What serves goes on until its successor serves.
 
+mod file;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub use self::file::FileState;
+use self::file::{File, Loading};
 use super::fingerprint::Fingerprint;
 use super::workshop::Library;
-
-/// A missing file counts as removed after this time, so that `rm` and `cp` after it fail no call.
-const GRACE: Duration = Duration::from_secs(2);
-/// A file whose probe did not come back is probed again after this time, then twice as long, and so on.
-const RETRY: Duration = Duration::from_secs(5);
-/// The longest such time.
-const RETRY_LATEST: Duration = Duration::from_secs(300);
-/// A library that served before is given up when this many workers in a row ended while they loaded it.
-const DEATHS: u8 = 3;
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,31 +44,6 @@ pub struct Reload {
     worker: bool,
 }
 
-#[derive(Debug, Default)]
-struct File {
-    /// Its state at the last look; `None` while it is missing.
-    seen: Option<Fingerprint>,
-    missing_since: Option<Instant>,
-    /// The state that was tried last, with whatever result.
-    tried: Option<Fingerprint>,
-    staging: bool,
-    probing: Option<Library>,
-    /// Probes in a row that did not come back.
-    hangs: u32,
-    /// When the next one may start.
-    retry: Option<Instant>,
-    loading: Option<Loading>,
-    serving: Option<Library>,
-    deaths: u8,
-}
-
-#[derive(Debug)]
-struct Loading {
-    library: Library,
-    /// Not loaded in an earlier worker.
-    fresh: bool,
-}
-
 impl Reload {
     /// The folder holds these files now.
     pub fn scanned(&mut self, now: Instant, seen: &BTreeMap<PathBuf, Fingerprint>) -> Vec<Step> {
@@ -94,6 +64,15 @@ impl Reload {
         steps
     }
 
+    /// Somebody wants this file to be loaded again, changed or not. A scan has to follow.
+    pub fn again(&mut self, file: &Path) {
+        if let Some(file) = self.files.get_mut(file) {
+            file.forget_hangs();
+            file.tried = None;
+            file.again = true;
+        }
+    }
+
     /// The folder cannot be read: nothing changes, and nobody waits for it.
     pub fn scan_failed(&mut self) {
         self.scanned = true;
@@ -112,7 +91,8 @@ impl Reload {
             file.forget_hangs();
         }
         file.looked_at(fingerprint);
-        if let Some(serving) = &file.serving
+        if !std::mem::take(&mut file.again)
+            && let Some(serving) = &file.serving
             && serving.sha256 == library.sha256
         {
             return vec![Step::Discard(library)];
@@ -157,9 +137,7 @@ impl Reload {
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        let wait = RETRY.saturating_mul(1 << file.hangs.min(10));
-        file.hangs += 1;
-        file.retry = Some(now + wait.min(RETRY_LATEST));
+        file.hung(now);
         let mut steps = vec![Step::Discard(library)];
         steps.extend(self.stage_changed());
         steps
@@ -248,6 +226,19 @@ impl Reload {
         self.scanned && self.worker && self.files.values().all(File::is_settled)
     }
 
+    /// Whether there is nothing left to do until something changes.
+    pub fn is_idle(&self) -> bool {
+        let idle = |file: &File| !file.is_busy() && !file.is_changed();
+        self.scanned && self.worker && self.files.values().all(idle)
+    }
+
+    /// All files that are or were in the folder.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, FileState<'_>)> {
+        self.files
+            .iter()
+            .map(|(path, file)| (path.as_path(), file.state()))
+    }
+
     /// Whether a new worker has all that served in the one before it.
     pub fn is_as_before(&self) -> bool {
         let again = |file: &File| file.loading.as_ref().is_some_and(|loading| !loading.fresh);
@@ -311,74 +302,6 @@ impl Reload {
             }
         }
         steps
-    }
-}
-
-impl File {
-    fn is_changed(&self) -> bool {
-        self.seen.is_some() && self.seen != self.tried
-    }
-
-    fn is_busy(&self) -> bool {
-        self.staging || self.probing.is_some() || self.loading.is_some()
-    }
-
-    /// Calls wait neither for the successor of what serves nor for what has hung already.
-    fn is_settled(&self) -> bool {
-        let first = self.serving.is_none() && self.hangs == 0;
-        self.loading.is_none() && !(first && (self.is_busy() || self.is_changed()))
-    }
-
-    fn forget_hangs(&mut self) {
-        self.hangs = 0;
-        self.retry = None;
-    }
-
-    fn retry_if_due(&mut self, now: Instant) {
-        if !self.is_busy() && self.retry.is_some_and(|due| due <= now) {
-            self.retry = None;
-            self.tried = None;
-        }
-    }
-
-    /// The opened file had this state, which is newer than the last scan's.
-    fn looked_at(&mut self, fingerprint: Fingerprint) {
-        self.seen = self.seen.map(|_| fingerprint);
-        self.tried = Some(fingerprint);
-    }
-
-    /// The file is missing: whether to keep waiting for it.
-    fn keep_without(&mut self, path: &Path, now: Instant, steps: &mut Vec<Step>) -> bool {
-        self.seen = None;
-        let since = *self.missing_since.get_or_insert(now);
-        if self.is_busy() || now.duration_since(since) < GRACE {
-            return true;
-        }
-        if let Some(library) = self.serving.take() {
-            steps.push(Step::Unload(path.to_owned()));
-            steps.push(Step::Retire(library));
-        }
-        false
-    }
-
-    fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
-        let Some(Loading { library, fresh }) = self.loading.take() else {
-            return Vec::new();
-        };
-        let blamed = culprit == Some(library.generation);
-        self.deaths += u8::from(blamed);
-        match (fresh, blamed) {
-            (true, true) => vec![Step::Blame(library.clone()), Step::Retire(library)],
-            (true, false) => {
-                self.tried = None; // staged again for the next worker
-                vec![Step::Retire(library)]
-            }
-            (false, true) if self.deaths >= DEATHS => {
-                self.serving = None;
-                vec![Step::Blame(library.clone()), Step::Retire(library)]
-            }
-            (false, _) => Vec::new(),
-        }
     }
 }
 

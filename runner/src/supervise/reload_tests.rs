@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
+use super::file::{DEATHS, GRACE, RETRY, RETRY_LATEST};
 use super::*;
 use crate::supervise::workshop::Sha256;
 
@@ -183,6 +186,17 @@ fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it
 }
 
 #[test]
+fn what_is_wanted_again_is_loaded_again_unchanged() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    folder.reload.again(Path::new("a.so"));
+    assert_eq!(folder.scan(&[("a.so", 1)]), ["probe a.so", "load a.so"]);
+    let serving = folder.reload.serving(Path::new("a.so")).unwrap();
+    assert_eq!(serving.generation, 2);
+    assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
+}
+
+#[test]
 fn what_fails_in_its_probe_is_never_loaded_and_not_probed_again_until_it_changes() {
     let mut folder = Folder::new();
     folder.scan(&[("a.so", 1)]);
@@ -240,6 +254,7 @@ enum Event {
     Passed,
     Failed,
     Unknown,
+    Again,
     Loaded,
     Refused,
     WorkerEnds,
@@ -256,6 +271,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Passed),
         1 => Just(Event::Failed),
         1 => Just(Event::Unknown),
+        1 => Just(Event::Again),
         4 => Just(Event::Loaded),
         2 => Just(Event::Refused),
         1 => Just(Event::WorkerEnds),
@@ -371,6 +387,10 @@ proptest! {
                 Event::Rejected if !world.staging.is_empty() => {
                     let (file, _) = world.staging.remove(0);
                     reload.rejected(&file, world.files.get(&file).copied());
+                }
+                Event::Again => {
+                    world.loaded.retain(|(file, _)| file != Path::new("a.so"));
+                    reload.again(Path::new("a.so"));
                 }
                 Event::Loaded if !world.loading.is_empty() => {
                     let library = world.loading.remove(0);

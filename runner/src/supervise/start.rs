@@ -1,6 +1,6 @@
 //! From a configuration to a running supervisor: socket first, so that connects wait instead of failing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -10,6 +10,7 @@ use plugin_api::{ABI_MAJOR, ABI_MINOR};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::accounts::Identity;
+use super::admin::{self, Admin};
 use super::backoff::Backoff;
 use super::fingerprint::Trust;
 use super::parent::Parent;
@@ -20,7 +21,7 @@ use super::socket::Socket;
 use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
-use super::supervisor::{Event, Libraries, Stager, Supervisor};
+use super::supervisor::{Event, Libraries, Questions, Since, Stager, Supervisor};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -126,6 +127,7 @@ fn prepare(
         let verdicts = Verdicts::open(state.as_ref());
         libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
     }
+    let admin = open_admin(&config, state.as_ref(), &events);
     Ok(Supervisor {
         identity,
         host,
@@ -140,6 +142,9 @@ fn prepare(
         backoff: Backoff::default(),
         announced: false,
         stopping: false,
+        since: Since::now(),
+        questions: Questions::default(),
+        admin,
         config,
     })
 }
@@ -156,6 +161,27 @@ fn hint_at_reach(socket: &Socket, mode: u32) {
         true => tracing::warn!("{hint}"),
         false => tracing::info!("{hint}"),
     }
+}
+
+fn open_admin(
+    config: &Config,
+    state: Option<&StateDir>,
+    events: &UnboundedSender<Event>,
+) -> Option<Admin> {
+    let place = admin::place::Place::of_this_process(config, state);
+    let path = place.path();
+    let events = events.clone();
+    let ask = move |request, reply| drop(events.send(Event::Question(request, reply)));
+    let opened = Admin::listen(place, ask);
+    opened
+        .inspect_err(|cause| {
+            tracing::warn!(
+                cause = %cause,
+                "nobody can ask how it goes (`plugin-runner status`): {} cannot be had",
+                path.display()
+            );
+        })
+        .ok()
 }
 
 fn open_state(config: &Config) -> Option<StateDir> {
@@ -215,6 +241,8 @@ fn libraries(
         looked_at_until: None,
         served: BTreeMap::new(),
         offers: BTreeMap::new(),
+        refusals: BTreeMap::new(),
+        probe_again: HashSet::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
         fault: None,

@@ -117,6 +117,11 @@ impl Tokens {
         }
     }
 
+    /// How many tokens have a configuration, and how many may have.
+    pub fn count(&self) -> (usize, usize) {
+        (self.live, self.max)
+    }
+
     /// Every token that was asked for since the start, and its PREPARE_CONF payload.
     pub fn live(&self) -> impl Iterator<Item = (u32, &Arc<[u8]>)> {
         self.known

@@ -3,6 +3,7 @@
 
 mod assigner;
 mod inside;
+mod memory;
 mod orders;
 
 use std::os::fd::OwnedFd;

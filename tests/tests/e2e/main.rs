@@ -7,6 +7,7 @@
 
 mod compilers;
 mod configuration;
+mod control;
 mod failing;
 mod framing;
 mod logging;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};
 use crate::supervise::accounts::Identity;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served};
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Report, Served};
 use crate::telemetry::Style;
 
 /// From the supervisor.
@@ -32,6 +32,8 @@ pub enum ToWorker {
     Serve { served: Served },
     /// Log up to this level from now on.
     LogLevel(Level),
+    /// Say how you are; answered by `Report`.
+    Report { sequence: u64 },
     /// Accept what waits in the backlog and nothing more, finish all calls, answer `Drained` and leave.
     Drain { within: Duration },
 }
@@ -65,6 +67,8 @@ pub enum FromWorker {
     Prepare { sequence: u64 },
     /// The token expired.
     Forget { token: u32 },
+    /// How it is.
+    Report { sequence: u64, report: Report },
     /// All calls are finished.
     Drained,
 }

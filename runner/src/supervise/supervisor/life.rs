@@ -100,7 +100,7 @@ impl Supervisor {
                 .get_or_insert_with(Instant::now);
         }
         let offers = self.libraries.offers.values();
-        let plugins: usize = offers.map(|(_, plugins)| plugins.len()).sum();
+        let plugins: usize = offers.map(|offer| offer.plugins.len()).sum();
         let ready = if self.announced {
             "ready again"
         } else {
@@ -117,6 +117,7 @@ impl Supervisor {
         let Some(worker) = self.worker.take() else {
             return Flow::Continue(());
         };
+        self.answer_all_statuses();
         let lived = worker.lived();
         let number = worker.number;
         let cause = worker.bury();
@@ -168,6 +169,7 @@ impl Supervisor {
         if let Some(prober) = &self.libraries.prober {
             prober.end();
         }
+        drop(self.admin.take());
         self.libraries.stager.remove_all();
         tracing::info!("stopped");
     }

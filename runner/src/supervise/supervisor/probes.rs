@@ -10,6 +10,7 @@ use crate::supervise::workshop::{Library, Refusal};
 impl Supervisor {
     pub(super) fn probe(&mut self, library: Library) {
         let generation = library.generation;
+        let again = self.libraries.probe_again.remove(&library.file);
         let Some(prober) = &self.libraries.prober else {
             let steps = self.libraries.reload.passed(generation);
             return self.carry_out(steps);
@@ -25,6 +26,7 @@ impl Supervisor {
                     .map(|(_, conf)| Arc::clone(conf))
                     .collect(),
                 start: self.outset(),
+                again,
             }),
             Err(cause) => {
                 let refusal = Refusal {

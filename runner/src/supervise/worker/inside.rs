@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use super::memory;
 use crate::config::{Config, Level};
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
@@ -15,7 +16,10 @@ use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
 use crate::request::host;
 use crate::rpc::server::{Server, Settings};
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
+use crate::supervise::admin::message::LastError;
+use crate::supervise::workshop::{
+    GenerationReport, Library, LoadedPlugin, Refusal, Report, Served, Workshop,
+};
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
 
@@ -44,6 +48,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         calls,
         settings,
         server: OnceLock::new(),
+        loaded: Mutex::default(),
     }))
 }
 
@@ -51,6 +56,15 @@ struct Inside {
     calls: Arc<Calls>,
     settings: Settings,
     server: OnceLock<Server<Calls>>,
+    /// Everything that is mapped, oldest first.
+    loaded: Mutex<Vec<Loaded>>,
+}
+
+struct Loaded {
+    generation: u64,
+    plugin: String,
+    /// As the kernel shows it.
+    mapped: PathBuf,
 }
 
 impl Workshop for Inside {
@@ -58,6 +72,11 @@ impl Workshop for Inside {
         let config = self.calls.config();
         let candidate = fit::candidate(library, &config.plugins)?;
         let module = candidate.open()?;
+        self.loaded().push(Loaded {
+            generation: library.generation,
+            plugin: candidate.about.name.clone(),
+            mapped: memory::mapped_name(&library.path),
+        });
         let generation =
             Generation::start(candidate, module, Purpose::Serve, config, host::host())?;
         self.publish(&generation);
@@ -94,9 +113,50 @@ impl Workshop for Inside {
             generation.set_level(level as u32);
         }
     }
+
+    fn report(&self) -> Report {
+        let loaded = self.loaded();
+        let names: Vec<_> = loaded.iter().map(|loaded| loaded.mapped.clone()).collect();
+        let (confs, memory) = (self.calls.confs(), memory::resident(&names));
+        let generations = loaded.iter().map(|loaded| GenerationReport {
+            confs: confs.get(&loaded.generation).copied().unwrap_or(0),
+            memory: memory.get(&loaded.mapped).copied().unwrap_or(0),
+            ..self.generation(loaded)
+        });
+        let server = self.server.get();
+        Report {
+            connections: server.map_or(0, Server::connections),
+            stuck_loops: server.map_or(0, Server::stuck),
+            generations: generations.collect(),
+        }
+    }
 }
 
 impl Inside {
+    fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self, loaded: &Loaded) -> GenerationReport {
+        let registry = self.calls.registry();
+        let serving = registry.serving(&loaded.plugin).ok();
+        let known = registry.generation(loaded.generation);
+        let counts = known.map(|known| known.tally.counts()).unwrap_or_default();
+        GenerationReport {
+            generation: loaded.generation,
+            plugin: loaded.plugin.clone(),
+            serving: serving.is_some_and(|serving| serving.number == loaded.generation),
+            calls: counts.calls,
+            errors: counts.errors,
+            panics: counts.panics,
+            last_error: counts.last_error.map(|(at, text)| LastError {
+                text,
+                at: seconds(at),
+            }),
+            ..GenerationReport::default()
+        }
+    }
+
     fn publish(&self, generation: &Arc<Generation>) {
         let changes = self.calls.registry().add(generation);
         // It may have changed since the generation was told, and only what is in the registry is told again.
@@ -135,6 +195,11 @@ fn log_gone(change: &Change) {
             "plugin {name} has no library any more: its calls are answered with an error"
         ),
     }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn expire_tokens(calls: &Arc<Calls>) -> io::Result<()> {
