@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod pace;
 pub mod registry;
 pub mod retire;
+pub mod tally;
 
 #[cfg(test)]
 pub(crate) mod tests {

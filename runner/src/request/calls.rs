@@ -1,7 +1,7 @@
 //! The calls of the gateway: from a frame to a chain, and from its end to a reply.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,6 +111,17 @@ impl Calls {
         chains.sort_by_key(|chain| chain.token);
         chains.dedup_by_key(|chain| chain.token);
         self.assembler.assemble_all(chains, ASSEMBLY);
+    }
+
+    /// How many confs each generation serves, by its number.
+    pub fn confs(&self) -> HashMap<u64, usize> {
+        let mut confs = HashMap::new();
+        for chain in self.chains.all() {
+            for prepared in chain.snapshot().ready() {
+                *confs.entry(prepared.generation().number).or_default() += 1;
+            }
+        }
+        confs
     }
 
     /// Forgets the tokens that the gateway has forgotten long ago.

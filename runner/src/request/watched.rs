@@ -54,7 +54,9 @@ impl Watched for WatchedCall {
             }
             return;
         };
-        generation.failed();
+        let name = phase_name(phase.into());
+        let error = format!("a call passed its deadline in {name} on {route_key}");
+        generation.tally.failed(false, &error);
         let cause = format!("late {route_key} {} {phase}", generation.number);
         let Some(before) = failures().admit(&cause) else {
             return;

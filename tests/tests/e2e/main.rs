@@ -7,9 +7,11 @@
 
 mod compilers;
 mod configuration;
+mod control;
 mod failing;
 mod framing;
 mod logging;
+mod probe;
 mod processes;
 mod refusing;
 mod replay;
