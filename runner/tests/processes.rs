@@ -64,8 +64,8 @@ const TESTS: &[(&str, fn())] = &[
         the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not,
     ),
     (
-        "with_hot_reload_off_only_sighup_takes_libraries_up",
-        with_hot_reload_off_only_sighup_takes_libraries_up,
+        "with_hot_reload_off_only_a_start_or_a_signal_takes_libraries_up",
+        with_hot_reload_off_only_a_start_or_a_signal_takes_libraries_up,
     ),
     (
         "a_rotated_log_file_is_opened_again",
@@ -316,7 +316,7 @@ fn the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not() {
     }
 }
 
-fn with_hot_reload_off_only_sighup_takes_libraries_up() {
+fn with_hot_reload_off_only_a_start_or_a_signal_takes_libraries_up() {
     let mut runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
     runner.config.plugins.hot_reload = false;
     runner.start();
