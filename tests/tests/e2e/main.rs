@@ -13,6 +13,7 @@ mod framing;
 mod logging;
 mod probe;
 mod processes;
+mod readme;
 mod refusing;
 mod replay;
 mod serving;
