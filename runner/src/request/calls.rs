@@ -162,7 +162,7 @@ impl Service for Calls {
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<PluginCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
             Err(error) => {
@@ -172,7 +172,13 @@ impl Service for Calls {
                 });
             }
         };
-        let Some(chain) = self.chains.get(token) else {
+        let admitted = self.chains.with(token, |chain| {
+            chain.touch(now);
+            let snapshot = chain.snapshot();
+            let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));
+            (snapshot, unsettled)
+        });
+        let Some((snapshot, unsettled)) = admitted else {
             tracing::debug!(
                 token,
                 "unknown conf token: the gateway will prepare its confs again"
@@ -182,15 +188,12 @@ impl Service for Calls {
                 payload,
             });
         };
-        let started = Instant::now();
-        chain.touch(started);
         Ok(PluginCall {
             kind,
             payload,
-            snapshot: chain.snapshot(),
-            chain,
-            registry: Arc::clone(&self.registry),
-            started,
+            snapshot,
+            unsettled,
+            started: now,
             answers: Answers::default(),
             answered: 0,
             place: Cell::new(Place::Thread),
@@ -202,9 +205,9 @@ impl Service for Calls {
 pub struct PluginCall {
     kind: CallKind,
     payload: Vec<u8>,
-    chain: Arc<Chain>,
     snapshot: Arc<Snapshot>,
-    registry: Arc<Registry>,
+    /// While its confs are configured for the first time.
+    unsettled: Option<Arc<Chain>>,
     started: Instant,
     answers: Answers,
     answered: usize,
@@ -236,15 +239,17 @@ impl PluginCall {
         out: &mut Vec<u8>,
     ) {
         let message = match self.kind {
-            CallKind::Request => RequestCall::parse(&self.payload).map(Message::Request),
-            CallKind::Response => ResponseCall::parse(&self.payload).map(Message::Response),
+            CallKind::Request => RequestCall::open(&self.payload).map(Message::Request),
+            CallKind::Response => ResponseCall::open(&self.payload).map(Message::Response),
         };
-        let message = match message {
-            Ok(message) => message,
+        let route_key = &self.snapshot.route_key;
+        let state = message.and_then(|message| {
+            State::new(arena, message, route_key, deadline, &self.answers, ask)
+        });
+        let mut state = match state {
+            Ok(state) => state,
             Err(error) => return message::error(out, unreadable("a call", &error)),
         };
-        let route_key = &self.chain.conf.route_key;
-        let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
         let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
         if verdict == Verdict::Fail {
             return message::error(out, ErrorCode::ServiceUnavailable);
@@ -252,7 +257,7 @@ impl PluginCall {
         if let Err(error) = reply::write(&state, out) {
             if let Some(before) = failures().admit(&format!("too long {route_key}")) {
                 tracing::error!(
-                    id = message.id(),
+                    id = state.message.id(),
                     route_key,
                     before,
                     "the reply is too large for the protocol: {error}"
@@ -267,9 +272,11 @@ impl Call for PluginCall {
     type Watched = WatchedCall;
 
     fn pending(&mut self) -> Option<watch::Receiver<bool>> {
-        let pending = self.chain.pending();
+        let chain = self.unsettled.as_ref()?;
+        let pending = chain.pending();
         if pending.is_none() {
-            self.snapshot = self.chain.snapshot();
+            self.snapshot = chain.snapshot();
+            self.unsettled = None;
         }
         pending
     }
@@ -318,10 +325,7 @@ impl Call for PluginCall {
     }
 
     fn watched(&self) -> WatchedCall {
-        WatchedCall {
-            chain: Arc::clone(&self.chain),
-            registry: Arc::clone(&self.registry),
-        }
+        WatchedCall(Arc::clone(&self.snapshot))
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
@@ -336,7 +340,7 @@ impl Call for PluginCall {
     fn finish(self, answered: bool) -> Vec<u8> {
         tracing::trace!(
             id = self.id(),
-            route_key = self.chain.conf.route_key,
+            route_key = self.snapshot.route_key,
             answered,
             took = ?self.started.elapsed(),
             "call"
@@ -347,15 +351,14 @@ impl Call for PluginCall {
 
 /// What the watchdog sees of a call.
 #[derive(Clone)]
-pub struct WatchedCall {
-    chain: Arc<Chain>,
-    registry: Arc<Registry>,
-}
+pub struct WatchedCall(Arc<Snapshot>);
 
 impl WatchedCall {
     fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (generation, phase) = blame.now()?;
-        Some((self.registry.generation(generation)?, phase))
+        let (number, phase) = blame.now()?;
+        let mut generations = self.0.ready().map(|prepared| prepared.generation());
+        let generation = generations.find(|generation| generation.number == number)?;
+        Some((Arc::clone(generation), phase))
     }
 }
 
@@ -369,7 +372,7 @@ impl Watched for WatchedCall {
             plugin = generation.name(),
             generation = generation.number,
             phase = phase_name(phase.into()),
-            route_key = self.chain.conf.route_key,
+            route_key = self.0.route_key,
             ?elapsed,
             for_good,
             "held up an event loop: its calls run on threads now"
@@ -378,7 +381,7 @@ impl Watched for WatchedCall {
 
     fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
         let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.chain.conf.route_key;
+        let route_key = &self.0.route_key;
         let Some((generation, phase)) = running else {
             if let Some(before) = failures().admit(&format!("waited {route_key}")) {
                 tracing::error!(
