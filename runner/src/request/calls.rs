@@ -174,7 +174,7 @@ impl Service for Calls {
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<PluginCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
             Err(error) => {
@@ -184,7 +184,13 @@ impl Service for Calls {
                 });
             }
         };
-        let Some(chain) = self.chains.get(token) else {
+        let admitted = self.chains.with(token, |chain| {
+            chain.touch(now);
+            let snapshot = chain.snapshot();
+            let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));
+            (snapshot, unsettled)
+        });
+        let Some((snapshot, unsettled)) = admitted else {
             tracing::debug!(
                 token,
                 "unknown conf token: the gateway will prepare its confs again"
@@ -194,15 +200,12 @@ impl Service for Calls {
                 payload,
             });
         };
-        let started = Instant::now();
-        chain.touch(started);
         Ok(PluginCall {
             kind,
             payload,
-            snapshot: chain.snapshot(),
-            chain,
-            registry: Arc::clone(&self.registry),
-            started,
+            snapshot,
+            unsettled,
+            started: now,
             answers: Answers::default(),
             answered: 0,
             place: Cell::new(Place::Thread),
@@ -214,9 +217,9 @@ impl Service for Calls {
 pub struct PluginCall {
     kind: CallKind,
     payload: Vec<u8>,
-    chain: Arc<Chain>,
     snapshot: Arc<Snapshot>,
-    registry: Arc<Registry>,
+    /// While its confs are configured for the first time.
+    unsettled: Option<Arc<Chain>>,
     started: Instant,
     answers: Answers,
     answered: usize,
@@ -248,15 +251,17 @@ impl PluginCall {
         out: &mut Vec<u8>,
     ) {
         let message = match self.kind {
-            CallKind::Request => RequestCall::parse(&self.payload).map(Message::Request),
-            CallKind::Response => ResponseCall::parse(&self.payload).map(Message::Response),
+            CallKind::Request => RequestCall::open(&self.payload).map(Message::Request),
+            CallKind::Response => ResponseCall::open(&self.payload).map(Message::Response),
         };
-        let message = match message {
-            Ok(message) => message,
+        let route_key = &self.snapshot.route_key;
+        let state = message.and_then(|message| {
+            State::new(arena, message, route_key, deadline, &self.answers, ask)
+        });
+        let mut state = match state {
+            Ok(state) => state,
             Err(error) => return message::error(out, unreadable("a call", &error)),
         };
-        let route_key = &self.chain.conf.route_key;
-        let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
         let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
         if verdict == Verdict::Fail {
             return message::error(out, ErrorCode::ServiceUnavailable);
@@ -264,7 +269,7 @@ impl PluginCall {
         if let Err(error) = reply::write(&state, out) {
             if let Some(before) = failures().admit(&format!("too long {route_key}")) {
                 tracing::error!(
-                    id = message.id(),
+                    id = state.message.id(),
                     route_key,
                     before,
                     "the reply is too large for the protocol: {error}"
@@ -279,9 +284,11 @@ impl Call for PluginCall {
     type Watched = WatchedCall;
 
     fn pending(&mut self) -> Option<watch::Receiver<bool>> {
-        let pending = self.chain.pending();
+        let chain = self.unsettled.as_ref()?;
+        let pending = chain.pending();
         if pending.is_none() {
-            self.snapshot = self.chain.snapshot();
+            self.snapshot = chain.snapshot();
+            self.unsettled = None;
         }
         pending
     }
@@ -330,10 +337,7 @@ impl Call for PluginCall {
     }
 
     fn watched(&self) -> WatchedCall {
-        WatchedCall {
-            chain: Arc::clone(&self.chain),
-            registry: Arc::clone(&self.registry),
-        }
+        WatchedCall(Arc::clone(&self.snapshot))
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
@@ -348,7 +352,7 @@ impl Call for PluginCall {
     fn finish(self, answered: bool) -> Vec<u8> {
         tracing::trace!(
             id = self.id(),
-            route_key = self.chain.conf.route_key,
+            route_key = self.snapshot.route_key,
             answered,
             took = ?self.started.elapsed(),
             "call"

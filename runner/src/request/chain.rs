@@ -35,8 +35,12 @@ pub struct Chain {
 }
 
 /// What the calls of a chain run until the next change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Snapshot {
+    /// The gateway's key of the chain.
+    pub route_key: String,
+    /// False before every conf was configured or refused for the first time: there are no links yet.
+    pub settled: bool,
     /// In the gateway's order.
     pub links: Vec<Link>,
     needs: [Vec<Wanted>; 2],
@@ -65,10 +69,12 @@ pub enum LinkState {
 impl Chain {
     /// A chain whose confs are still to be configured.
     pub fn new(token: u32, conf: Conf) -> Self {
+        let mut unsettled = Snapshot::new(&conf.route_key, Vec::new());
+        unsettled.settled = false;
         Self {
             token,
             conf,
-            snapshot: ArcSwap::default(),
+            snapshot: ArcSwap::from_pointee(unsettled),
             ready: watch::Sender::new(false),
             begun: AtomicU64::new(0),
             published: Mutex::new(0),
@@ -103,7 +109,8 @@ impl Chain {
             return;
         }
         *last = assembly;
-        self.snapshot.store(Arc::new(Snapshot::new(links)));
+        self.snapshot
+            .store(Arc::new(Snapshot::new(&self.conf.route_key, links)));
         self.ready.send_replace(true);
     }
 
@@ -126,9 +133,14 @@ impl Chain {
 }
 
 impl Snapshot {
-    fn new(links: Vec<Link>) -> Self {
+    fn new(route_key: &str, links: Vec<Link>) -> Self {
         let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
-        Self { links, needs }
+        Self {
+            route_key: route_key.to_owned(),
+            settled: true,
+            links,
+            needs,
+        }
     }
 
     /// What the plugins declare to need beyond the frame: asked before they run, in one go.

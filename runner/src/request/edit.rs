@@ -7,7 +7,6 @@ use plugin_api::rules;
 use super::overlay::Overlay;
 use super::service::CallKind;
 use super::state::{Answer, State};
-use crate::protocol::message::Entries;
 
 /// Why something was not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
 }
 
 fn begin(status: u16, arena: &Bump) -> Answer<'_> {
-    let headers = Overlay::new(Entries::default(), true, arena);
+    let headers = Overlay::empty(true, arena);
     Answer {
         status,
         headers,

@@ -39,11 +39,11 @@ pub trait Service: Send + Sync + 'static {
     /// Runs on the event loop and takes well under a millisecond: no author code runs in it.
     fn prepare_conf(&self, payload: &[u8], out: &mut Vec<u8>);
 
-    /// Takes the payload of a call. Runs on the event loop.
+    /// Takes the payload of a call, which was whole at `now`. Runs on the event loop.
     ///
     /// # Errors
     /// [`Refused`] when no plugin needs to run to know the answer: payload unreadable, token unknown. Already logged.
-    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<Self::Call, Refused>;
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<Self::Call, Refused>;
 }
 
 /// A call that is answered by an ERROR frame at once.

@@ -9,12 +9,12 @@ use bumpalo::collections::Vec;
 use super::answers::{Answers, Asked};
 use super::overlay::Overlay;
 use super::service::{Ask, AskError, CallKind};
-use crate::protocol::message::{Entries, Question, RequestCall, ResponseCall, question};
+use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'c> {
-    /// HTTP_REQ_CALL.
+    /// HTTP_REQ_CALL; its lists may be unchecked.
     Request(RequestCall<'c>),
     /// HTTP_RESP_CALL.
     Response(ResponseCall<'c>),
@@ -119,7 +119,10 @@ pub struct Running {
 }
 
 impl<'c> State<'c> {
-    /// A call of which nothing has run.
+    /// A call of which nothing has run. Checks the lists of `message`.
+    ///
+    /// # Errors
+    /// An entry of a list cannot be read.
     pub fn new(
         arena: &'c Bump,
         message: Message<'c>,
@@ -127,13 +130,13 @@ impl<'c> State<'c> {
         deadline: Instant,
         answers: &'c Answers,
         ask: &'c mut dyn Ask,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Malformed> {
+        Ok(Self {
             arena,
             message,
             route_key,
             deadline,
-            changes: Changes::new(message, arena),
+            changes: Changes::new(message, arena)?,
             answer: None,
             error: None,
             refusal: b"",
@@ -143,7 +146,7 @@ impl<'c> State<'c> {
             answers,
             ask,
             question: std::vec::Vec::new(),
-        }
+        })
     }
 
     /// Copies bytes of a plugin, to live as long as the call.
@@ -193,7 +196,7 @@ impl<'c> State<'c> {
             .iter()
             .position(|(of, _)| *of == link)
             .unwrap_or_else(|| {
-                private.push((link, Overlay::new(Entries::default(), false, self.arena)));
+                private.push((link, Overlay::empty(false, self.arena)));
                 private.len() - 1
             });
         &mut private[at].1
@@ -201,15 +204,15 @@ impl<'c> State<'c> {
 }
 
 impl<'c> Changes<'c> {
-    fn new(message: Message<'c>, arena: &'c Bump) -> Self {
+    fn new(message: Message<'c>, arena: &'c Bump) -> Result<Self, Malformed> {
         let (headers, args) = match message {
             Message::Request(call) => (call.headers, call.args),
             Message::Response(call) => (call.headers, Entries::default()),
         };
-        let empty = |any_case| Overlay::new(Entries::default(), any_case, arena);
-        Self {
-            headers: Overlay::new(headers, true, arena),
-            args: Overlay::new(args, false, arena),
+        let empty = |any_case| Overlay::empty(any_case, arena);
+        Ok(Self {
+            headers: Overlay::new(headers, "headers", true, arena)?,
+            args: Overlay::new(args, "args", false, arena)?,
             beside: empty(true),
             path: None,
             status: None,
@@ -220,6 +223,6 @@ impl<'c> Changes<'c> {
             shared: empty(false),
             log_fields: empty(false),
             private: Vec::new_in(arena),
-        }
+        })
     }
 }

@@ -3,23 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chain::Chain;
+use super::chain::Snapshot;
 use super::failures;
 use super::service::{Blame, Watched};
 use crate::plugins::generation::{Generation, phase_name};
-use crate::plugins::registry::Registry;
 
 /// What the watchdog sees of a call.
 #[derive(Clone)]
-pub struct WatchedCall {
-    pub(super) chain: Arc<Chain>,
-    pub(super) registry: Arc<Registry>,
-}
+pub struct WatchedCall(pub(super) Arc<Snapshot>);
 
 impl WatchedCall {
     fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (generation, phase) = blame.now()?;
-        Some((self.registry.generation(generation)?, phase))
+        let (number, phase) = blame.now()?;
+        let mut generations = self.0.ready().map(|prepared| prepared.generation());
+        let generation = generations.find(|generation| generation.number == number)?;
+        Some((Arc::clone(generation), phase))
     }
 }
 
@@ -33,7 +31,7 @@ impl Watched for WatchedCall {
             plugin = generation.name(),
             generation = generation.number,
             phase = phase_name(phase.into()),
-            route_key = self.chain.conf.route_key,
+            route_key = self.0.route_key,
             ?elapsed,
             for_good,
             "held up an event loop: its calls run on threads now"
@@ -42,7 +40,7 @@ impl Watched for WatchedCall {
 
     fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
         let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.chain.conf.route_key;
+        let route_key = &self.0.route_key;
         let Some((generation, phase)) = running else {
             if let Some(before) = failures().admit(&format!("waited {route_key}")) {
                 tracing::error!(

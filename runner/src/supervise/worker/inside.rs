@@ -142,7 +142,8 @@ impl Inside {
     fn generation(&self, loaded: &Loaded) -> GenerationReport {
         let registry = self.calls.registry();
         let serving = registry.serving(&loaded.plugin).ok();
-        let known = registry.generation(loaded.generation);
+        let mut alive = registry.alive().into_iter();
+        let known = alive.find(|known| known.number == loaded.generation);
         let counts = known.map(|known| known.tally.counts()).unwrap_or_default();
         GenerationReport {
             generation: loaded.generation,
