@@ -27,7 +27,7 @@ use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall
 use crate::request::assign::AssignToken;
 
 /// How long a change of a library waits for the confs that name it.
-const ASSEMBLY: Duration = Duration::from_secs(10);
+const ASSEMBLY: Duration = Duration::from_secs(2);
 
 /// All that calls need: the chains, and the plugins behind them.
 pub struct Calls {
