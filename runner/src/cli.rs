@@ -1,6 +1,10 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
+mod ask;
+mod log_level;
+mod reload;
 mod start;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -41,11 +45,17 @@ pub struct Cli {
 pub enum Command {
     #[command(visible_alias = "run")]
     Start(Start),
+    Status(status::Show),
+    Reload(reload::Reload),
+    LogLevel(log_level::SetLevel),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
+    /// The process in which a new library is tried; started by `start`.
+    #[command(hide = true)]
+    Probe,
 }
 
 /// The arguments of this process.
@@ -72,7 +82,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
         Command::Dev(options) => dev::run(options),
+        Command::Status(status) => status.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
+        Command::Probe => start::probe(),
     }
 }
 

@@ -79,6 +79,19 @@ pub enum Level {
     Trace = 5,
 }
 
+impl Level {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -115,6 +128,8 @@ pub struct Plugins {
     pub allow_writable: bool,
     /// How long the first call waits for the libraries at start.
     pub load_deadline: Duration,
+    /// How long opening, starting and each conf of a library may take in its probe.
+    pub probe_deadline: Duration,
 }
 
 /// What a call gets when a plugin fails.
@@ -201,6 +216,7 @@ impl Default for Plugins {
             hot_reload: true,
             allow_writable: false,
             load_deadline: Duration::from_secs(10),
+            probe_deadline: Duration::from_secs(5),
         }
     }
 }

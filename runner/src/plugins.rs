@@ -5,8 +5,6 @@
 
 pub mod compat;
 pub mod elf;
-#[cfg(test)]
-pub(crate) mod fake;
 pub mod generation;
 pub mod instance;
 pub mod library;
@@ -14,3 +12,9 @@ pub mod metadata;
 pub mod pace;
 pub mod registry;
 pub mod retire;
+pub mod tally;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) mod fake;
+}

@@ -19,6 +19,7 @@ pub mod reply;
 pub mod run;
 pub mod service;
 pub mod state;
+pub mod watched;
 
 use std::sync::LazyLock;
 

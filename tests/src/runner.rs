@@ -216,7 +216,13 @@ impl Runner {
     /// The process that runs the plugins.
     #[track_caller]
     pub fn worker(&self) -> u32 {
-        wait::until("there is a worker", || self.children().first().copied())
+        let is_worker = |pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "plugin-worker")
+        };
+        wait::until("there is a worker", || {
+            self.children().into_iter().find(is_worker)
+        })
     }
 
     /// Starts it again, in the same folder, after it has ended.
@@ -259,6 +265,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 impl Drop for Runner {
+    #[expect(clippy::print_stdout, reason = "a failed test shows it")]
     fn drop(&mut self) {
         // Its worker ends with it.
         let _ = self.child.kill();

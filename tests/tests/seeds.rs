@@ -1,5 +1,11 @@
 //! The seeds of the fuzz targets, run by the same functions: a fault that fuzzing found once stays found.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a seed that fails is named, and ends the test"
+)]
+
 use std::fs;
 use std::path::Path;
 

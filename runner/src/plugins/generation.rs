@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use plugin_api::abi::HostRef;
 use plugin_api::abi::numbers::phase;
+use plugin_api::abi::{HostRef, ModuleRef};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::instance::{Init, Instance};
+use super::instance::{Init, Instance, Purpose};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
+use super::tally::Tally;
 use crate::config::Config;
 
 /// Confs of one generation that are configured at once: one that hangs in all of them leaves threads for the others.
@@ -48,8 +48,8 @@ pub struct Generation {
     pub pace: Pace,
     /// One permit for each of its confs that is being configured.
     pub configuring: Arc<Semaphore>,
-    /// Phases that failed.
-    pub failures: AtomicU64,
+    /// What it has done.
+    pub tally: Tally,
     pub(super) instance: Instance,
 }
 
@@ -63,23 +63,35 @@ pub struct Refused {
     pub hint: Option<String>,
 }
 
-impl Generation {
-    /// Opens the copy and runs `init_worker`. Runs author code; may take long.
+impl Candidate {
+    /// Opens the copy: its constructors run.
     ///
     /// # Errors
-    /// The library cannot be opened, or its `init_worker` failed.
-    pub fn load(
+    /// It cannot be opened, or does not fit.
+    pub fn open(&self) -> Result<ModuleRef, Refused> {
+        library::open(&self.copy).map_err(|error| Refused {
+            cause: error.to_string(),
+            hint: Some("rebuild it against the plugin-api of this runner's ABI".to_owned()),
+        })
+    }
+}
+
+impl Generation {
+    /// Runs `init_worker` of a library that [`Candidate::open`] has opened. Runs author code; may take long.
+    ///
+    /// # Errors
+    /// Its `init_worker` failed.
+    pub fn start(
         candidate: Candidate,
+        module: ModuleRef,
+        purpose: Purpose,
         config: &Config,
         host: HostRef,
     ) -> Result<Arc<Self>, Refused> {
-        let module = library::open(&candidate.copy).map_err(|error| Refused {
-            cause: error.to_string(),
-            hint: Some("rebuild it against the plugin-api of this runner's ABI".to_owned()),
-        })?;
         let about = candidate.about;
         let described: Value = serde_json::from_str(&module.describe()()).unwrap_or_default();
         let init = Init {
+            purpose,
             generation: candidate.number,
             level: crate::telemetry::level() as u32,
             settings: config
@@ -99,7 +111,7 @@ impl Generation {
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
             configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
-            failures: AtomicU64::new(0),
+            tally: Tally::default(),
             about,
             instance,
         }))
@@ -126,11 +138,6 @@ impl Generation {
             .needs
             .iter()
             .filter_map(|(name, needs)| Some((number(name)?, needs)))
-    }
-
-    /// Counts a phase that failed.
-    pub fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sets the level of the plugin's events.

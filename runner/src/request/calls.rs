@@ -1,7 +1,7 @@
 //! The calls of the gateway: from a frame to a chain, and from its end to a reply.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use super::chain::{Chain, Snapshot};
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::run::{self, Place, Verdict};
-use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched};
+use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service};
 use super::state::{Message, State};
+use super::watched::WatchedCall;
 use super::{failures, reply};
 use crate::config::Config;
-use crate::plugins::generation::{Generation, phase_name};
+use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall, ResponseCall};
 use crate::request::assign::AssignToken;
@@ -110,6 +111,17 @@ impl Calls {
         chains.sort_by_key(|chain| chain.token);
         chains.dedup_by_key(|chain| chain.token);
         self.assembler.assemble_all(chains, ASSEMBLY);
+    }
+
+    /// How many confs each generation serves, by its number.
+    pub fn confs(&self) -> HashMap<u64, usize> {
+        let mut confs = HashMap::new();
+        for chain in self.chains.all() {
+            for prepared in chain.snapshot().ready() {
+                *confs.entry(prepared.generation().number).or_default() += 1;
+            }
+        }
+        confs
     }
 
     /// Forgets the tokens that the gateway has forgotten long ago.
@@ -345,66 +357,5 @@ impl Call for PluginCall {
             "call"
         );
         self.payload
-    }
-}
-
-/// What the watchdog sees of a call.
-#[derive(Clone)]
-pub struct WatchedCall(Arc<Snapshot>);
-
-impl WatchedCall {
-    fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (number, phase) = blame.now()?;
-        let mut generations = self.0.ready().map(|prepared| prepared.generation());
-        let generation = generations.find(|generation| generation.number == number)?;
-        Some((Arc::clone(generation), phase))
-    }
-}
-
-impl Watched for WatchedCall {
-    fn slow(&self, blame: &Blame, elapsed: Duration) {
-        let Some((generation, phase)) = self.blamed(blame) else {
-            return;
-        };
-        let for_good = generation.pace.held_up_a_loop();
-        tracing::debug!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key = self.0.route_key,
-            ?elapsed,
-            for_good,
-            "held up an event loop: its calls run on threads now"
-        );
-    }
-
-    fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
-        let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.0.route_key;
-        let Some((generation, phase)) = running else {
-            if let Some(before) = failures().admit(&format!("waited {route_key}")) {
-                tracing::error!(
-                    route_key,
-                    ?elapsed,
-                    before,
-                    "a call passed its deadline before a plugin could run: answered with an error"
-                );
-            }
-            return;
-        };
-        generation.failed();
-        let cause = format!("late {route_key} {} {phase}", generation.number);
-        let Some(before) = failures().admit(&cause) else {
-            return;
-        };
-        tracing::error!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key,
-            ?elapsed,
-            before,
-            "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
-        );
     }
 }

@@ -104,8 +104,10 @@ fn step(
     let Decision::Failed { panicked } = decision else {
         return decision;
     };
-    prepared.generation().failed();
-    log_failure(link, state, panicked);
+    let error = state.error.take().unwrap_or(b"it did not say why");
+    let error = String::from_utf8_lossy(error);
+    prepared.generation().tally.failed(panicked, &error);
+    log_failure(link, state, panicked, &error);
     match restore {
         // A connection that broke in a question cannot be answered, whatever may be skipped.
         Some((changes, answer)) if state.broken.is_none() => {
@@ -124,6 +126,7 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
     blame.enter(state.running.generation, phase as u8);
     let decision = host::lend(state, |call| prepared.run(phase, call));
     blame.leave();
+    prepared.generation().tally.ran();
     let pace = &prepared.generation().pace;
     match started {
         Some(started) => pace.ran_on_thread(started.elapsed(), state.asked),
@@ -133,9 +136,7 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
     decision
 }
 
-fn log_failure(link: &Link, state: &mut State<'_>, panicked: bool) {
-    let error = state.error.take().unwrap_or(b"it did not say why");
-    let error = String::from_utf8_lossy(error);
+fn log_failure(link: &Link, state: &State<'_>, panicked: bool, error: &str) {
     let (id, route_key) = (state.message.id(), state.route_key);
     let Running {
         generation, phase, ..

@@ -4,11 +4,12 @@
 use flatbuffers::{
     Follow, ForwardsUOffset, InvalidFlatbuffer, Vector, Verifiable, VerifierOptions, root_with_opts,
 };
+use plugin_runner::protocol::flat::Flaw;
 use plugin_runner::protocol::generated::a6::{
     TextEntry, extra_info, httpreq_call, httpresp_call, prepare_conf,
 };
 use plugin_runner::protocol::message::{
-    Entries, Entry, ExtraInfo, PrepareConf, RequestCall, ResponseCall,
+    Entries, Entry, ExtraInfo, Malformed, PrepareConf, RequestCall, ResponseCall,
 };
 
 /// Names and values as the generated code reads them.
@@ -29,7 +30,7 @@ fn prepare_conf(payload: &[u8]) {
         all_inside(payload, &ours.conf);
     }
     if let Ok(theirs) = generated::<prepare_conf::Req<'_>>(payload) {
-        let ours = ours.expect("what the generated code accepts is read");
+        let Some(ours) = accepted(ours) else { return };
         assert_eq!(ours.key, theirs.key().unwrap_or_default().as_bytes());
         same(&ours.conf, theirs.conf());
     }
@@ -45,7 +46,7 @@ fn request_call(payload: &[u8]) {
         all_inside(payload, &ours.headers);
     }
     if let Ok(theirs) = generated::<httpreq_call::Req<'_>>(payload) {
-        let ours = ours.expect("what the generated code accepts is read");
+        let Some(ours) = accepted(ours) else { return };
         assert_eq!(
             (ours.id, ours.conf_token),
             (theirs.id(), theirs.conf_token())
@@ -66,7 +67,7 @@ fn response_call(payload: &[u8]) {
         all_inside(payload, &ours.headers);
     }
     if let Ok(theirs) = generated::<httpresp_call::Req<'_>>(payload) {
-        let ours = ours.expect("what the generated code accepts is read");
+        let Some(ours) = accepted(ours) else { return };
         assert_eq!(
             (ours.id, ours.conf_token),
             (theirs.id(), theirs.conf_token())
@@ -82,8 +83,26 @@ fn extra_info(payload: &[u8]) {
         inside(payload, result);
     }
     if let Ok(theirs) = generated::<extra_info::Resp<'_>>(payload) {
-        let ours = ours.expect("what the generated code accepts is read");
+        let Some(ours) = accepted(ours) else { return };
         assert_eq!(ours.result, theirs.result().map(|bytes| bytes.bytes()));
+    }
+}
+
+/// What ours made of a payload that the generated code accepts. `None` where ours is stricter: the verifier takes a vtable
+/// shorter than its own two lengths for one without fields. No writer makes such a thing.
+fn accepted<T>(ours: Result<T, Malformed>) -> Option<T> {
+    match ours {
+        Ok(ours) => Some(ours),
+        Err(
+            Malformed::Root(Flaw::Vtable)
+            | Malformed::Field {
+                flaw: Flaw::Vtable, ..
+            }
+            | Malformed::Entry {
+                flaw: Flaw::Vtable, ..
+            },
+        ) => None,
+        Err(error) => panic!("the generated code accepts it: {error}"),
     }
 }
 

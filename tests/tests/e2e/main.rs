@@ -7,10 +7,13 @@
 
 mod compilers;
 mod configuration;
+mod control;
 mod failing;
 mod framing;
 mod logging;
+mod probe;
 mod processes;
+mod readme;
 mod refusing;
 mod replay;
 mod serving;

@@ -1,5 +1,7 @@
+//! Which library serves a name, as files come, go and meet.
+
 use super::*;
-use crate::plugins::fake::{Functions, generation};
+use crate::plugins::tests::fake::{Functions, generation};
 
 fn offer(number: u64, plugin: &str, file: &str) -> Arc<Generation> {
     generation(number, plugin, file, Functions::default())

@@ -1,3 +1,5 @@
+//! Confs that are refused, hang, or come again.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
@@ -5,8 +7,8 @@ use std::time::Instant;
 use plugin_api::abi::{Bytes, Handle, Outcome};
 
 use super::*;
-use crate::plugins::fake::{Functions, accept, generation, refuse};
 use crate::plugins::instance::Prepared;
+use crate::plugins::tests::fake::{Functions, accept, generation, refuse};
 use crate::request::conf::{Conf, PluginConf};
 
 const PATIENCE: Duration = Duration::from_secs(10);

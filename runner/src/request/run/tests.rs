@@ -1,3 +1,5 @@
+//! Phases in order, failures, and what may be skipped.
+
 use std::time::Duration;
 
 use bumpalo::Bump;
@@ -5,7 +7,7 @@ use plugin_api::abi::numbers::{decision, edit, map, number, text};
 use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef};
 
 use super::*;
-use crate::plugins::fake::{Functions, generation};
+use crate::plugins::tests::fake::{Functions, generation};
 use crate::protocol::message::{Entries, RequestCall};
 use crate::request::answers::Answers;
 use crate::request::service::{Ask, AskError};

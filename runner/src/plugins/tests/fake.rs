@@ -1,7 +1,6 @@
 //! Generations for tests, made of functions of the test itself instead of a library.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::RString;
@@ -10,10 +9,11 @@ use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef, Module, Outcome};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::generation::{CONFIGURED_AT_ONCE, Generation, bits};
-use super::instance::{Init, Instance};
-use super::metadata::About;
-use super::pace::Pace;
+use crate::plugins::generation::{CONFIGURED_AT_ONCE, Generation, bits};
+use crate::plugins::instance::{Init, Instance, Purpose};
+use crate::plugins::metadata::About;
+use crate::plugins::pace::Pace;
+use crate::plugins::tally::Tally;
 use crate::request::host;
 
 /// What a test plugin does.
@@ -52,6 +52,7 @@ pub(crate) fn generation(
         next_minor,
     };
     let init = Init {
+        purpose: Purpose::Serve,
         generation: number,
         level: 0,
         settings: &Value::Null,
@@ -68,7 +69,7 @@ pub(crate) fn generation(
         phases: bits(&["access".to_owned()]),
         pace: Pace::new(false, 1),
         configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
-        failures: AtomicU64::new(0),
+        tally: Tally::default(),
         instance,
     })
 }

@@ -1,0 +1,72 @@
+//! What remains reachable of a call while its own thread is busy: says which plugin held it up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chain::Snapshot;
+use super::failures;
+use super::service::{Blame, Watched};
+use crate::plugins::generation::{Generation, phase_name};
+
+/// What the watchdog sees of a call.
+#[derive(Clone)]
+pub struct WatchedCall(pub(super) Arc<Snapshot>);
+
+impl WatchedCall {
+    fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
+        let (number, phase) = blame.now()?;
+        let mut generations = self.0.ready().map(|prepared| prepared.generation());
+        let generation = generations.find(|generation| generation.number == number)?;
+        Some((Arc::clone(generation), phase))
+    }
+}
+
+impl Watched for WatchedCall {
+    fn slow(&self, blame: &Blame, elapsed: Duration) {
+        let Some((generation, phase)) = self.blamed(blame) else {
+            return;
+        };
+        let for_good = generation.pace.held_up_a_loop();
+        tracing::debug!(
+            plugin = generation.name(),
+            generation = generation.number,
+            phase = phase_name(phase.into()),
+            route_key = self.0.route_key,
+            ?elapsed,
+            for_good,
+            "held up an event loop: its calls run on threads now"
+        );
+    }
+
+    fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
+        let running = blame.and_then(|blame| self.blamed(blame));
+        let route_key = &self.0.route_key;
+        let Some((generation, phase)) = running else {
+            if let Some(before) = failures().admit(&format!("waited {route_key}")) {
+                tracing::error!(
+                    route_key,
+                    ?elapsed,
+                    before,
+                    "a call passed its deadline before a plugin could run: answered with an error"
+                );
+            }
+            return;
+        };
+        let name = phase_name(phase.into());
+        let error = format!("a call passed its deadline in {name} on {route_key}");
+        generation.tally.failed(false, &error);
+        let cause = format!("late {route_key} {} {phase}", generation.number);
+        let Some(before) = failures().admit(&cause) else {
+            return;
+        };
+        tracing::error!(
+            plugin = generation.name(),
+            generation = generation.number,
+            phase = phase_name(phase.into()),
+            route_key,
+            ?elapsed,
+            before,
+            "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
+        );
+    }
+}
