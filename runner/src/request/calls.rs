@@ -255,13 +255,12 @@ impl PluginCall {
             CallKind::Response => ResponseCall::open(&self.payload).map(Message::Response),
         };
         let route_key = &self.snapshot.route_key;
-        let state = message.and_then(|message| {
-            State::new(arena, message, route_key, deadline, &self.answers, ask)
-        });
-        let mut state = match state {
-            Ok(state) => state,
+        let checked = message.and_then(|message| Ok((message, message.lists(arena)?)));
+        let checked = match checked {
+            Ok(checked) => checked,
             Err(error) => return message::error(out, unreadable("a call", &error)),
         };
+        let mut state = State::new(arena, checked, route_key, deadline, &self.answers, ask);
         let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
         if verdict == Verdict::Fail {
             return message::error(out, ErrorCode::ServiceUnavailable);
