@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::chain::{Chain, Link, LinkState};
 use super::prepared::PreparedConfs;
 use crate::config::Config;
+use crate::plugins::blame::{activity, during};
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Registry, Unserved};
 
@@ -175,7 +176,8 @@ impl Assembly {
         let chain = Arc::clone(chain);
         let configure = move || {
             let _permit = permit;
-            match self.prepared.get(&generation, &chain.conf, index) {
+            let code = || self.prepared.get(&generation, &chain.conf, index);
+            match during(generation.number, activity::CONFIGURE, chain.token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
                 Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
             }
