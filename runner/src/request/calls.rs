@@ -340,7 +340,7 @@ impl Call for PluginCall {
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
-        blame.on_token(self.chain.token);
+        blame.on_token(self.snapshot.token);
         let mut arena = ARENA.take().unwrap_or_default();
         self.run_in(&arena, deadline, blame, ask, out);
         if arena.allocated_bytes() <= ARENA_KEPT {
