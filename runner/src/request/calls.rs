@@ -27,7 +27,7 @@ use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall
 use crate::request::assign::AssignToken;
 
 /// How long a change of a library waits for the confs that name it.
-const ASSEMBLY: Duration = Duration::from_secs(10);
+const ASSEMBLY: Duration = Duration::from_secs(2);
 
 /// All that calls need: the chains, and the plugins behind them.
 pub struct Calls {
@@ -255,13 +255,12 @@ impl PluginCall {
             CallKind::Response => ResponseCall::open(&self.payload).map(Message::Response),
         };
         let route_key = &self.snapshot.route_key;
-        let state = message.and_then(|message| {
-            State::new(arena, message, route_key, deadline, &self.answers, ask)
-        });
-        let mut state = match state {
-            Ok(state) => state,
+        let checked = message.and_then(|message| Ok((message, message.lists(arena)?)));
+        let checked = match checked {
+            Ok(checked) => checked,
             Err(error) => return message::error(out, unreadable("a call", &error)),
         };
+        let mut state = State::new(arena, checked, route_key, deadline, &self.answers, ask);
         let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
         if verdict == Verdict::Fail {
             return message::error(out, ErrorCode::ServiceUnavailable);
@@ -341,6 +340,7 @@ impl Call for PluginCall {
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+        blame.on_token(self.snapshot.token);
         let mut arena = ARENA.take().unwrap_or_default();
         self.run_in(&arena, deadline, blame, ask, out);
         if arena.allocated_bytes() <= ARENA_KEPT {

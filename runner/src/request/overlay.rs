@@ -24,6 +24,29 @@ pub struct Overlay<'c> {
     value_cursor: Cell<(usize, usize)>,
 }
 
+/// The entries of a frame, checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct List<'c> {
+    base: Entries<'c>,
+    places: &'c [Place],
+}
+
+impl<'c> List<'c> {
+    /// Checks every entry; `field` is the list's name in the schema.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    pub fn check(
+        base: Entries<'c>,
+        field: &'static str,
+        arena: &'c Bump,
+    ) -> Result<Self, Malformed> {
+        let places = arena.alloc_slice_fill_copy(base.len(), Place::default());
+        base.check(field, places)?;
+        Ok(Self { base, places })
+    }
+}
+
 /// A name that plugins have changed. It hides the name in the frame.
 #[derive(Debug, Clone)]
 pub struct Change<'c> {
@@ -34,30 +57,13 @@ pub struct Change<'c> {
 }
 
 impl<'c> Overlay<'c> {
-    /// The entries of a frame, unchanged. Checks every one; `field` is the list's name in the schema.
-    ///
-    /// # Errors
-    /// The first entry that cannot be read.
-    pub fn new(
-        base: Entries<'c>,
-        field: &'static str,
-        any_case: bool,
-        arena: &'c Bump,
-    ) -> Result<Self, Malformed> {
-        let places = arena.alloc_slice_try_fill_iter(base.places(field))?;
-        Ok(Self {
+    /// The entries of a frame, unchanged.
+    #[inline]
+    pub fn new(list: List<'c>, any_case: bool, arena: &'c Bump) -> Self {
+        let List { base, places } = list;
+        Self {
             base,
             places,
-            ..Self::empty(any_case, arena)
-        })
-    }
-
-    /// No entries.
-    #[inline]
-    pub fn empty(any_case: bool, arena: &'c Bump) -> Self {
-        Self {
-            base: Entries::default(),
-            places: &[],
             any_case,
             changes: Vec::new_in(arena),
             cursor: Cell::default(),
@@ -65,7 +71,14 @@ impl<'c> Overlay<'c> {
         }
     }
 
+    /// No entries.
+    #[inline]
+    pub fn empty(any_case: bool, arena: &'c Bump) -> Self {
+        Self::new(List::default(), any_case, arena)
+    }
+
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
+    #[inline]
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),

@@ -7,9 +7,9 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
 use super::answers::{Answers, Asked};
-use super::overlay::Overlay;
+use super::overlay::{List, Overlay};
 use super::service::{Ask, AskError, CallKind};
-use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
+use crate::protocol::message::{Malformed, Question, RequestCall, ResponseCall, question};
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
@@ -20,12 +20,29 @@ pub enum Message<'c> {
     Response(ResponseCall<'c>),
 }
 
-impl Message<'_> {
+impl<'c> Message<'c> {
     /// The gateway's number of the call.
     pub fn id(&self) -> u32 {
         match self {
             Self::Request(call) => call.id,
             Self::Response(call) => call.id,
+        }
+    }
+
+    /// Checks its lists.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    pub fn lists(&self, arena: &'c Bump) -> Result<Lists<'c>, Malformed> {
+        match self {
+            Self::Request(call) => Ok(Lists {
+                args: List::check(call.args, "args", arena)?,
+                headers: List::check(call.headers, "headers", arena)?,
+            }),
+            Self::Response(call) => Ok(Lists {
+                args: List::default(),
+                headers: List::check(call.headers, "headers", arena)?,
+            }),
         }
     }
 
@@ -36,6 +53,13 @@ impl Message<'_> {
             Self::Response(_) => CallKind::Response,
         }
     }
+}
+
+/// The lists of a message, checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lists<'c> {
+    args: List<'c>,
+    headers: List<'c>,
 }
 
 /// What plugins have changed: can be put back when a plugin fails that may be skipped.
@@ -119,24 +143,22 @@ pub struct Running {
 }
 
 impl<'c> State<'c> {
-    /// A call of which nothing has run. Checks the lists of `message`.
-    ///
-    /// # Errors
-    /// An entry of a list cannot be read.
+    /// A call of which nothing has run. `lists` are those of `message`.
+    #[inline]
     pub fn new(
         arena: &'c Bump,
-        message: Message<'c>,
+        (message, lists): (Message<'c>, Lists<'c>),
         route_key: &'c str,
         deadline: Instant,
         answers: &'c Answers,
         ask: &'c mut dyn Ask,
-    ) -> Result<Self, Malformed> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             arena,
             message,
             route_key,
             deadline,
-            changes: Changes::new(message, arena)?,
+            changes: Changes::new(lists, arena),
             answer: None,
             error: None,
             refusal: b"",
@@ -146,7 +168,7 @@ impl<'c> State<'c> {
             answers,
             ask,
             question: std::vec::Vec::new(),
-        })
+        }
     }
 
     /// Copies bytes of a plugin, to live as long as the call.
@@ -204,15 +226,12 @@ impl<'c> State<'c> {
 }
 
 impl<'c> Changes<'c> {
-    fn new(message: Message<'c>, arena: &'c Bump) -> Result<Self, Malformed> {
-        let (headers, args) = match message {
-            Message::Request(call) => (call.headers, call.args),
-            Message::Response(call) => (call.headers, Entries::default()),
-        };
+    #[inline]
+    fn new(lists: Lists<'c>, arena: &'c Bump) -> Self {
         let empty = |any_case| Overlay::empty(any_case, arena);
-        Ok(Self {
-            headers: Overlay::new(headers, "headers", true, arena)?,
-            args: Overlay::new(args, "args", false, arena)?,
+        Self {
+            headers: Overlay::new(lists.headers, true, arena),
+            args: Overlay::new(lists.args, false, arena),
             beside: empty(true),
             path: None,
             status: None,
@@ -223,6 +242,6 @@ impl<'c> Changes<'c> {
             shared: empty(false),
             log_fields: empty(false),
             private: Vec::new_in(arena),
-        })
+        }
     }
 }

@@ -3,9 +3,6 @@
 use super::{Entries, Malformed, of, root};
 use crate::protocol::flat::Table;
 
-/// How a list is read: checked or not.
-type ReadList<'f> = fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>;
-
 /// HTTP_REQ_CALL: a request, before it is sent upstream.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestCall<'f> {
@@ -44,7 +41,7 @@ impl<'f> RequestCall<'f> {
         Self::read(payload, Entries::parse)
     }
 
-    /// Checks a payload but for what stands in its lists: [`Entries::places`] is to be asked before they are used.
+    /// Checks a payload but for what stands in its lists: [`Entries::check`] is to be called before they are used.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -53,8 +50,11 @@ impl<'f> RequestCall<'f> {
         Self::read(payload, Entries::open)
     }
 
-    #[inline]
-    fn read(payload: &'f [u8], list: ReadList<'f>) -> Result<Self, Malformed> {
+    #[inline(always)]
+    fn read(
+        payload: &'f [u8],
+        list: impl Fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>,
+    ) -> Result<Self, Malformed> {
         let table = root(payload)?;
         Ok(Self {
             id: table.u32(0).map_err(of("id"))?,
@@ -109,8 +109,11 @@ impl<'f> ResponseCall<'f> {
         Self::read(payload, Entries::open)
     }
 
-    #[inline]
-    fn read(payload: &'f [u8], list: ReadList<'f>) -> Result<Self, Malformed> {
+    #[inline(always)]
+    fn read(
+        payload: &'f [u8],
+        list: impl Fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>,
+    ) -> Result<Self, Malformed> {
         let table = root(payload)?;
         Ok(Self {
             id: table.u32(0).map_err(of("id"))?,

@@ -54,8 +54,8 @@ impl<'f> Entries<'f> {
         }
     }
 
-    /// Reads a field and leaves the entries unchecked: see [`Entries::places`].
-    #[inline]
+    /// Reads a field and leaves the entries unchecked: see [`Entries::check`].
+    #[inline(always)]
     pub(super) fn open(
         buf: &'f [u8],
         table: &Table<'f>,
@@ -94,26 +94,26 @@ impl<'f> Entries<'f> {
         Some(entry.unwrap_or_default())
     }
 
-    /// Checks every entry and notes where it lies, in the order of the frame; `field` is the list's name in the schema.
+    /// Checks every entry and notes in `places`, one for each, where it lies; `field` is the list's name in the schema.
     ///
     /// # Errors
     /// The first entry that cannot be read.
     #[inline]
-    pub fn places(
-        &self,
-        field: &'static str,
-    ) -> impl ExactSizeIterator<Item = Result<Place, Malformed>> + use<'f> {
-        let Self { buf, at, elements } = *self;
+    pub fn check(&self, field: &'static str, places: &mut [Place]) -> Result<(), Malformed> {
+        let buf = self.buf;
         let mut layout = Layout::UNKNOWN;
-        let mut at = at;
-        elements.iter().enumerate().map(move |(index, element)| {
-            let place = Place::check(buf, at, *element, &mut layout);
+        let mut at = self.at;
+        for (index, (element, place)) in self.elements.iter().zip(places).enumerate() {
+            match Place::check(buf, at, *element, &mut layout) {
+                Ok(checked) => *place = checked,
+                Err(flaw) => return Err(Malformed::Entry { field, index, flaw }),
+            }
             at = at.wrapping_add(4);
-            place.map_err(|flaw| Malformed::Entry { field, index, flaw })
-        })
+        }
+        Ok(())
     }
 
-    /// The entry at a place that came from [`Entries::places`].
+    /// The entry at a place that came from [`Entries::check`].
     #[inline]
     pub fn at(&self, place: Place) -> Entry<'f> {
         Entry {
@@ -165,7 +165,7 @@ impl<'f> Entries<'f> {
 
 /// Where one entry lies in its frame, and what tells its name from most others. Spares those who look up names
 /// several times the way over the tables.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Place {
     key: u32,
     /// Position of the name; 0: it has none. No text can lie at the start of a frame.
