@@ -28,6 +28,8 @@ const UNSAFE: &[&str] = &[
     "plugin-api/src/testing/",
     "plugin-api/tests/events.rs",
     "example-plugins/misbehaving/src/lib.rs",
+    "runner/src/plugins/blame/crash.rs",
+    "runner/src/plugins/blame/page.rs",
     "runner/src/plugins/library.rs",
     "runner/src/request/host.rs",
     "runner/src/supervise/descriptors.rs",

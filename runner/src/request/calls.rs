@@ -27,7 +27,7 @@ use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall
 use crate::request::assign::AssignToken;
 
 /// How long a change of a library waits for the confs that name it.
-const ASSEMBLY: Duration = Duration::from_secs(10);
+const ASSEMBLY: Duration = Duration::from_secs(2);
 
 /// All that calls need: the chains, and the plugins behind them.
 pub struct Calls {
@@ -340,6 +340,7 @@ impl Call for PluginCall {
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+        blame.on_token(self.snapshot.token);
         let mut arena = ARENA.take().unwrap_or_default();
         self.run_in(&arena, deadline, blame, ask, out);
         if arena.allocated_bytes() <= ARENA_KEPT {

@@ -37,6 +37,8 @@ pub struct Chain {
 /// What the calls of a chain run until the next change.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// What the gateway calls the chain by.
+    pub token: u32,
     /// The gateway's key of the chain.
     pub route_key: String,
     /// False before every conf was configured or refused for the first time: there are no links yet.
@@ -69,7 +71,7 @@ pub enum LinkState {
 impl Chain {
     /// A chain whose confs are still to be configured.
     pub fn new(token: u32, conf: Conf) -> Self {
-        let mut unsettled = Snapshot::new(&conf.route_key, Vec::new());
+        let mut unsettled = Snapshot::new(token, &conf.route_key, Vec::new());
         unsettled.settled = false;
         Self {
             token,
@@ -109,8 +111,11 @@ impl Chain {
             return;
         }
         *last = assembly;
-        self.snapshot
-            .store(Arc::new(Snapshot::new(&self.conf.route_key, links)));
+        self.snapshot.store(Arc::new(Snapshot::new(
+            self.token,
+            &self.conf.route_key,
+            links,
+        )));
         self.ready.send_replace(true);
     }
 
@@ -133,9 +138,10 @@ impl Chain {
 }
 
 impl Snapshot {
-    fn new(route_key: &str, links: Vec<Link>) -> Self {
+    fn new(token: u32, route_key: &str, links: Vec<Link>) -> Self {
         let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
         Self {
+            token,
             route_key: route_key.to_owned(),
             settled: true,
             links,

@@ -4,10 +4,11 @@
 //! sockets. They meet in the four traits here, so each can be tested with a small double of the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
+
+pub use crate::plugins::blame::Blame;
 
 /// The two messages that start a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,32 +125,4 @@ pub enum AskError {
     /// The call's deadline passed.
     #[error("the call's deadline passed before the gateway answered")]
     Deadline,
-}
-
-/// Which plugin code runs on a thread right now: written by the call, read by the watchdog.
-#[derive(Debug, Default)]
-pub struct Blame(AtomicU64);
-
-impl Blame {
-    /// No plugin code runs.
-    pub const NOBODY: u64 = 0;
-
-    /// Notes that the generation of this number (never 0) runs in the phase of this number.
-    pub fn enter(&self, generation: u64, phase: u8) {
-        self.0
-            .store(generation << 8 | u64::from(phase), Ordering::Relaxed);
-    }
-
-    /// Notes that no plugin code runs.
-    pub fn leave(&self) {
-        self.0.store(Self::NOBODY, Ordering::Relaxed);
-    }
-
-    /// The generation and phase that run now.
-    pub fn now(&self) -> Option<(u64, u8)> {
-        match self.0.load(Ordering::Relaxed) {
-            Self::NOBODY => None,
-            both => Some((both >> 8, both as u8)),
-        }
-    }
 }

@@ -209,10 +209,11 @@ impl Reload {
         steps
     }
 
-    /// The worker ended. What it was loading at that moment is blamed; what waited behind it is not.
-    pub fn worker_ended(&mut self) -> Vec<Step> {
+    /// The worker ended, of the code of this generation if that is known. Otherwise what it was loading at that moment is
+    /// blamed; what waited behind it is not.
+    pub fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
         self.worker = false;
-        let culprit = self.in_flight.front().copied();
+        let culprit = culprit.or(self.in_flight.front().copied());
         self.in_flight.clear();
         self.files
             .values_mut()

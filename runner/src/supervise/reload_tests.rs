@@ -154,12 +154,29 @@ fn the_library_that_a_worker_died_of_is_blamed_and_those_behind_it_are_tried_aga
     reload.staged(library(Path::new("b.so"), 2, 2), Fingerprint::for_test(2));
     reload.passed(1);
     reload.passed(2);
-    assert!(reload.worker_ended().contains(&Step::Blame(a)));
+    assert!(reload.worker_ended(None).contains(&Step::Blame(a)));
     let again = Step::Stage {
         file: PathBuf::from("b.so"),
         generation: 3,
     };
     assert_eq!(reload.worker_started(), [again]);
+}
+
+#[test]
+fn a_library_is_not_blamed_when_another_ended_the_worker_while_it_was_loaded() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    let mut reload = folder.reload;
+    reload.scanned(folder.now, &seen(&[("a.so", 1), ("b.so", 2)]));
+    let b = library(Path::new("b.so"), 2, 2);
+    reload.staged(b.clone(), Fingerprint::for_test(2));
+    reload.passed(2);
+    assert_eq!(reload.worker_ended(Some(1)), [Step::Retire(b)]);
+    let steps = reload.worker_started();
+    assert!(
+        matches!(steps.as_slice(), [Step::Load(_), Step::Stage { .. }]),
+        "{steps:?}"
+    );
 }
 
 #[test]
@@ -173,14 +190,14 @@ fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it
         .into_iter()
         .collect::<Vec<_>>();
     let load = Step::Load(library[0].clone());
-    assert_eq!(folder.reload.worker_ended(), [], "it was not loading");
+    assert_eq!(folder.reload.worker_ended(None), [], "it was not loading");
     for _ in 1..DEATHS {
         assert_eq!(folder.reload.worker_started(), std::slice::from_ref(&load));
-        assert_eq!(folder.reload.worker_ended(), []);
+        assert_eq!(folder.reload.worker_ended(None), []);
     }
     folder.reload.worker_started();
     let blame = Step::Blame(library[0].clone());
-    assert!(folder.reload.worker_ended().contains(&blame));
+    assert!(folder.reload.worker_ended(None).contains(&blame));
     assert_eq!(folder.reload.worker_started(), []);
     assert!(folder.reload.is_settled());
 }
@@ -238,7 +255,7 @@ fn nobody_waits_for_the_probe_of_a_successor_and_a_new_worker_for_no_new_file() 
     assert!(reload.is_settled());
     reload.scanned(folder.now, &seen(&[("a.so", 2), ("b.so", 3)]));
     assert!(!reload.is_settled(), "at a start they wait for it");
-    reload.worker_ended();
+    reload.worker_ended(None);
     reload.worker_started();
     assert!(!reload.is_as_before());
     reload.loaded(1);
@@ -414,7 +431,7 @@ proptest! {
                     world.alive = false;
                     world.loading.clear();
                     world.loaded.clear();
-                    let steps = reload.worker_ended();
+                    let steps = reload.worker_ended(None);
                     world.check(steps, false);
                 }
                 Event::WorkerStarts if !world.alive => {

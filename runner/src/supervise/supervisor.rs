@@ -1,6 +1,7 @@
 //! The supervisor's main loop: one event after the other, on the main thread. Never opens plugin code, never waits
 //! for a worker.
 
+mod crashes;
 mod libraries;
 mod life;
 mod probes;

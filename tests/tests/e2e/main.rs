@@ -8,6 +8,7 @@
 mod compilers;
 mod configuration;
 mod control;
+mod crash;
 mod failing;
 mod framing;
 mod logging;
