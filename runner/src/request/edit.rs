@@ -106,8 +106,9 @@ pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
 pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
     match (map, state.message.kind()) {
         (map::REQUEST_HEADERS, CallKind::Request) => {
-            let values = usize::from(state.changes.headers.get(name, 0).is_some());
-            rules::request_header_edit(edit, name, value, values)?;
+            // Only a value beside others is refused for their sake.
+            let beside = edit == edit::ADD && state.changes.headers.get(name, 0).is_some();
+            rules::request_header_edit(edit, name, value, usize::from(beside))?;
         }
         (map::ARGS, CallKind::Request) => rules::arg_name(name)?,
         (map::RESPONSE_HEADERS, CallKind::Request) => rules::beside_header_edit(edit, name, value)?,
