@@ -2,6 +2,7 @@
 
 mod ask;
 mod log_level;
+mod release;
 mod reload;
 mod start;
 mod status;
@@ -47,6 +48,7 @@ pub enum Command {
     Start(Start),
     Status(status::Show),
     Reload(reload::Reload),
+    Release(release::Release),
     LogLevel(log_level::SetLevel),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
@@ -84,6 +86,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(options) => dev::run(options),
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Release(release) => release.run(),
         Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),

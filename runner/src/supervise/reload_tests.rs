@@ -262,6 +262,35 @@ fn nobody_waits_for_the_probe_of_a_successor_and_a_new_worker_for_no_new_file() 
     assert!(reload.is_as_before());
 }
 
+#[test]
+fn what_is_held_gives_way_to_what_served_before_it_until_the_file_changes() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    folder.scan(&[("a.so", 2)]);
+    let file = Path::new("a.so");
+    folder.reload.worker_ended(Some(2));
+    let held = library(file, 2, 2);
+    assert_eq!(folder.reload.hold(2), [Step::Retire(held)]);
+    assert_eq!(folder.reload.hold(2), [], "it has gone");
+    let steps = folder.reload.worker_started();
+    assert_eq!(steps, [Step::Load(library(file, 1, 1))]);
+    folder.carry_out(steps);
+    assert_eq!(folder.reload.serving(file).unwrap().generation, 1);
+    assert_eq!(folder.scan(&[("a.so", 2)]).len(), 1, "only the load before");
+    assert_eq!(folder.scan(&[("a.so", 3)]), ["probe a.so", "load a.so"]);
+}
+
+#[test]
+fn what_is_held_without_a_predecessor_leaves_nothing() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    folder.reload.worker_ended(Some(1));
+    folder.reload.hold(1);
+    assert_eq!(folder.reload.worker_started(), []);
+    assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
+    assert!(folder.reload.is_settled());
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Scan(Vec<u64>),
@@ -275,6 +304,7 @@ enum Event {
     Loaded,
     Refused,
     WorkerEnds,
+    Hold(u64),
     WorkerStarts,
     Time(u64),
 }
@@ -292,6 +322,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Loaded),
         2 => Just(Event::Refused),
         1 => Just(Event::WorkerEnds),
+        1 => (1u64..20).prop_map(Event::Hold),
         2 => Just(Event::WorkerStarts),
         1 => (0u64..3000).prop_map(Event::Time),
     ]
@@ -433,6 +464,13 @@ proptest! {
                     world.loaded.clear();
                     let steps = reload.worker_ended(None);
                     world.check(steps, false);
+                }
+                Event::Hold(generation) if !world.alive => {
+                    let steps = reload.hold(generation);
+                    world.check(steps, false);
+                    let serves = |library: &Library| library.generation == generation;
+                    let served = reload.files().filter_map(|(_, state)| state.serving);
+                    prop_assert!(!served.into_iter().any(serves));
                 }
                 Event::WorkerStarts if !world.alive => {
                     world.alive = true;

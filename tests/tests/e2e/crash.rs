@@ -80,3 +80,34 @@ fn a_worker_that_is_killed_from_outside_blames_nobody() {
     assert_eq!(runner.log().with("and ended the worker"), [""; 0]);
     assert_eq!(runner.gateway().get(&STOP).text(), "ok");
 }
+
+#[test]
+fn a_build_that_crashes_again_and_again_gives_way_to_the_one_before_it() {
+    let runner = setup().start();
+    let mark = [("misbehaving", r#"{"mode": "mark"}"#)];
+    assert_eq!(runner.gateway().get(&mark).text(), "mark-of-the-file");
+    runner.lay_mark("the-next-of-them");
+    runner
+        .log()
+        .wait_for(&["misbehaving", "serves: generation 3"]);
+    let token = runner
+        .gateway()
+        .prepare(&[("misbehaving", r#"{"mode": "segfault"}"#)]);
+    for crashes in 0..3 {
+        assert_eq!(
+            runner.gateway().get(&mark).text(),
+            "the-next-of-them",
+            "{crashes}"
+        );
+        let mut gateway = runner.gateway();
+        gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
+        assert!(gateway.is_closed());
+    }
+    assert_eq!(runner.gateway().get(&mark).text(), "mark-of-the-file");
+    assert_eq!(runner.gateway().get(&STOP).text(), "ok");
+    let said = [
+        "libmisbehaving.so is not loaded any more",
+        "3 times within 60s",
+    ];
+    runner.log().wait_for(&said);
+}

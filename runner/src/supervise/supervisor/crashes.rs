@@ -1,10 +1,13 @@
 //! Says whose code ended a worker.
 
+use std::time::Instant;
+
 use super::Supervisor;
 use crate::plugins::blame::{Ending, Running, activity};
 use crate::plugins::generation::phase_name;
 use crate::protocol::message::PrepareConf;
-use crate::supervise::workshop::Library;
+use crate::supervise::reload::Step;
+use crate::supervise::workshop::{Library, Refusal};
 
 /// Author code that ran in a worker, in words.
 struct Named {
@@ -52,6 +55,52 @@ impl Supervisor {
         }
     }
 
+    /// Counts a crash of a build, and holds the build if it was one too many. While there is no worker.
+    pub(super) fn count_crash(&mut self, guilty: &Library) -> Vec<Step> {
+        let quarantine = &mut self.libraries.quarantine;
+        let Some(cause) = quarantine.crashed(guilty.sha256, Instant::now()) else {
+            return Vec::new();
+        };
+        let offer = self.libraries.offers.get(&guilty.file);
+        let plugins = offer.map_or(Vec::new(), |offer| {
+            let names = offer.plugins.iter().map(|plugin| plugin.name.clone());
+            names.collect()
+        });
+        quarantine.hold(guilty.sha256, &guilty.file, plugins, cause);
+        self.hold(guilty)
+    }
+
+    /// Lets what served before a build take over, if that may.
+    fn hold(&mut self, guilty: &Library) -> Vec<Step> {
+        let file = &guilty.file;
+        let reload = &mut self.libraries.reload;
+        let mut steps = reload.hold(guilty.generation);
+        while let Some(next) = reload.serving(file).cloned()
+            && self.libraries.quarantine.refusal(next.sha256).is_some()
+        {
+            steps.extend(reload.hold(next.generation));
+        }
+        let refusal = self.libraries.quarantine.refusal(guilty.sha256);
+        let refusal = refusal.unwrap_or_default();
+        let successor = reload.serving(file);
+        let still_serving = successor.map(|library| format!("generation {}", library.generation));
+        let Refusal { cause, hint } = &refusal;
+        tracing::error!(
+            generation = guilty.generation,
+            sha256 = %guilty.sha256,
+            cause,
+            hint,
+            still_serving,
+            "{} is not loaded any more",
+            file.display()
+        );
+        if successor.is_none() {
+            self.libraries.offers.remove(file);
+        }
+        self.libraries.refusals.insert(file.clone(), refusal);
+        steps
+    }
+
     fn named(&self, running: Running) -> Named {
         let library = self.library_of(running.generation);
         Named {
@@ -65,7 +114,7 @@ impl Supervisor {
     }
 
     /// What a generation was made of, if this worker had it.
-    fn library_of(&self, generation: u64) -> Option<&Library> {
+    pub(super) fn library_of(&self, generation: u64) -> Option<&Library> {
         let reload = &self.libraries.reload;
         let serving = reload.files().filter_map(|(_, state)| state.serving);
         let mut all = serving.chain(&self.libraries.retired);

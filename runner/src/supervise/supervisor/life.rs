@@ -133,7 +133,11 @@ impl Supervisor {
         );
         self.log_culprit(&ending);
         let culprit = ending.culprit.map(|culprit| culprit.running.generation);
-        let steps = self.libraries.reload.worker_ended(culprit);
+        let guilty = culprit.and_then(|generation| self.library_of(generation).cloned());
+        let mut steps = self.libraries.reload.worker_ended(culprit);
+        if let Some(guilty) = guilty {
+            steps.extend(self.count_crash(&guilty));
+        }
         self.carry_out(steps);
         self.discard_retired();
         if wait.is_zero() {
