@@ -1,6 +1,10 @@
 //! Proves that a plain call allocates nothing: a real library behind a real socket, with an allocator that counts what
 //! the event loop's thread asks for. In a process of its own, because an allocator counts for all of it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -128,12 +132,18 @@ fn a_plain_call_allocates_nothing() {
     };
     // The plugin's trial on threads, and the first use of every buffer.
     let length = calls(CALLS);
-    let counted = (0..ATTEMPTS).find_map(|_| allocations(|| drop(calls(CALLS))));
+    let counted = (0..ATTEMPTS).find_map(|_| {
+        allocations(|| {
+            calls(CALLS);
+        })
+    });
     assert_eq!(counted, Some(0), "allocations of {CALLS} calls");
     let rewrite = Reply::read(reply[0], &reply[4..length]).rewrite();
     assert_eq!(rewrite.headers.len(), 1);
     // The count is not always zero.
-    let prepared = || drop(Gateway::connect(&socket).prepare(&[("bench-headers", "")]));
+    let prepared = || {
+        Gateway::connect(&socket).prepare(&[("bench-headers", "")]);
+    };
     let counted = (0..ATTEMPTS).find_map(|_| allocations(prepared));
     assert!(counted.is_some_and(|counted| counted > 0));
 }
