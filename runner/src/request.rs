@@ -5,18 +5,26 @@
 pub mod answers;
 pub mod assemble;
 pub mod assign;
+pub mod call;
+pub mod call_line;
 pub mod calls;
 pub mod chain;
 pub mod chains;
 pub mod conf;
 pub mod edit;
+pub mod end;
+pub mod hook;
 pub mod host;
+pub mod kept;
+pub mod log_phase;
+pub mod log_queue;
 pub mod overlay;
 pub mod plugin_log;
 pub mod reply;
 pub mod run;
 pub mod service;
 pub mod state;
+pub mod watched;
 
 use std::sync::LazyLock;
 

@@ -1,26 +1,19 @@
-//! The calls of the gateway: from a frame to a chain, and from its end to a reply.
+//! All that calls need, and how one begins: from a token to its chain.
 
-use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bumpalo::Bump;
-use tokio::sync::{Semaphore, watch};
-
-use super::answers::{Answers, Wanted};
 use super::assemble::Assembler;
-use super::chain::{Chain, Snapshot};
+use super::call::PluginCall;
+use super::chain::Chain;
 use super::chains::Chains;
 use super::conf::Conf;
-use super::run::{self, Place, Verdict};
-use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched};
-use super::state::{Message, State};
-use super::{failures, reply};
+use super::failures;
+use super::service::{CallKind, ErrorCode, Refused, Service};
 use crate::config::Config;
-use crate::plugins::generation::{Generation, phase_name};
 use crate::plugins::registry::{Change, Registry};
-use crate::protocol::message::{self, ExtraInfo, Malformed, Question, RequestCall, ResponseCall};
+use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
 use crate::request::assign::AssignToken;
 
 /// How long a change of a library waits for the confs that name it.
@@ -107,7 +100,7 @@ impl Calls {
     }
 }
 
-fn unreadable(what: &str, error: &Malformed) -> ErrorCode {
+pub(super) fn unreadable(what: &str, error: &Malformed) -> ErrorCode {
     if let Some(before) = failures().admit(&format!("malformed {what} {error}")) {
         tracing::warn!(
             before,
@@ -167,222 +160,6 @@ impl Service for Calls {
                 payload,
             });
         };
-        let started = Instant::now();
-        chain.touch(started);
-        Ok(PluginCall {
-            kind,
-            payload,
-            snapshot: chain.snapshot(),
-            chain,
-            registry: Arc::clone(&self.registry),
-            started,
-            answers: Answers::default(),
-            answered: 0,
-            place: Cell::new(Place::Thread),
-        })
-    }
-}
-
-/// One call.
-pub struct PluginCall {
-    kind: CallKind,
-    payload: Vec<u8>,
-    chain: Arc<Chain>,
-    snapshot: Arc<Snapshot>,
-    registry: Arc<Registry>,
-    started: Instant,
-    answers: Answers,
-    answered: usize,
-    place: Cell<Place>,
-}
-
-thread_local! {
-    /// Where plugins' changes of the call on this thread live. Kept, so that a call allocates nothing.
-    static ARENA: Cell<Option<Bump>> = const { Cell::new(None) };
-}
-
-/// An arena that has grown beyond this is given back after its call.
-const ARENA_KEPT: usize = 256 << 10;
-
-impl PluginCall {
-    fn id(&self) -> u32 {
-        match self.kind {
-            CallKind::Request => RequestCall::parse(&self.payload).map_or(0, |call| call.id),
-            CallKind::Response => ResponseCall::parse(&self.payload).map_or(0, |call| call.id),
-        }
-    }
-
-    fn run_in(
-        &self,
-        arena: &Bump,
-        deadline: Instant,
-        blame: &Blame,
-        ask: &mut dyn Ask,
-        out: &mut Vec<u8>,
-    ) {
-        let message = match self.kind {
-            CallKind::Request => RequestCall::parse(&self.payload).map(Message::Request),
-            CallKind::Response => ResponseCall::parse(&self.payload).map(Message::Response),
-        };
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => return message::error(out, unreadable("call", &error)),
-        };
-        let route_key = &self.chain.conf.route_key;
-        let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
-        let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
-        if verdict == Verdict::Fail {
-            return message::error(out, ErrorCode::ServiceUnavailable);
-        }
-        if let Err(error) = reply::write(&state, out) {
-            tracing::error!(
-                id = message.id(),
-                route_key,
-                "the reply is too large for the protocol: {error}"
-            );
-            message::error(out, ErrorCode::ServiceUnavailable);
-        }
-    }
-}
-
-impl Call for PluginCall {
-    type Watched = WatchedCall;
-
-    fn pending(&mut self) -> Option<watch::Receiver<bool>> {
-        let pending = self.chain.pending();
-        if pending.is_none() {
-            self.snapshot = self.chain.snapshot();
-        }
-        pending
-    }
-
-    fn questions(&mut self, out: &mut Vec<u8>) -> usize {
-        let needs = self.snapshot.needs(self.kind);
-        for wanted in needs {
-            let asked = match wanted {
-                Wanted::Variable(name) => Question::Var(name),
-                Wanted::RequestBody => Question::RequestBody,
-                Wanted::ResponseBody => Question::ResponseBody,
-            };
-            // A name that is too long for a frame cannot stand in the metadata section of a library.
-            let _ = message::question(out, &asked);
-        }
-        needs.len()
-    }
-
-    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
-        let wanted = self.snapshot.needs(self.kind).get(self.answered).cloned();
-        self.answered += 1;
-        let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
-        ExtraInfo::parse(&payload).map_err(|error| {
-            tracing::warn!(
-                route_key = self.chain.conf.route_key,
-                "the gateway's answer cannot be read: {error}"
-            );
-            ErrorCode::BadRequest
-        })?;
-        self.answers.keep(wanted, payload);
-        Ok(())
-    }
-
-    fn placement(&self) -> Placement {
-        let mut slow: Vec<&Arc<Generation>> = Vec::new();
-        for prepared in self.snapshot.ready() {
-            if !prepared.generation().pace.inline() {
-                slow.push(prepared.generation());
-            }
-        }
-        if slow.is_empty() {
-            self.place.set(Place::Loop);
-            return Placement::Inline;
-        }
-        // In one order everywhere, so that two calls never wait for each other's permits.
-        slow.sort_by_key(|generation| generation.number);
-        slow.dedup_by_key(|generation| generation.number);
-        let permits = slow
-            .iter()
-            .map(|generation| Arc::clone(generation.pace.threads()));
-        Placement::Threads(permits.collect::<Vec<Arc<Semaphore>>>())
-    }
-
-    fn watched(&self) -> WatchedCall {
-        WatchedCall {
-            chain: Arc::clone(&self.chain),
-            registry: Arc::clone(&self.registry),
-        }
-    }
-
-    fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
-        let mut arena = ARENA.take().unwrap_or_default();
-        self.run_in(&arena, deadline, blame, ask, out);
-        if arena.allocated_bytes() <= ARENA_KEPT {
-            arena.reset();
-            ARENA.set(Some(arena));
-        }
-    }
-
-    fn finish(self, answered: bool) -> Vec<u8> {
-        tracing::trace!(
-            id = self.id(),
-            route_key = self.chain.conf.route_key,
-            answered,
-            took = ?self.started.elapsed(),
-            "call"
-        );
-        self.payload
-    }
-}
-
-/// What the watchdog sees of a call.
-#[derive(Clone)]
-pub struct WatchedCall {
-    chain: Arc<Chain>,
-    registry: Arc<Registry>,
-}
-
-impl WatchedCall {
-    fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (generation, phase) = blame.now()?;
-        Some((self.registry.generation(generation)?, phase))
-    }
-}
-
-impl Watched for WatchedCall {
-    fn slow(&self, blame: &Blame, elapsed: Duration) {
-        let Some((generation, phase)) = self.blamed(blame) else {
-            return;
-        };
-        let for_good = generation.pace.held_up_a_loop();
-        tracing::debug!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key = self.chain.conf.route_key,
-            ?elapsed,
-            for_good,
-            "held up an event loop: its calls run on threads now"
-        );
-    }
-
-    fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
-        let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.chain.conf.route_key;
-        let Some((generation, phase)) = running else {
-            tracing::error!(
-                route_key,
-                ?elapsed,
-                "a call passed its deadline before a plugin could run: answered with an error"
-            );
-            return;
-        };
-        generation.failed();
-        tracing::error!(
-            plugin = generation.name(),
-            generation = generation.number,
-            phase = phase_name(phase.into()),
-            route_key,
-            ?elapsed,
-            "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
-        );
+        Ok(PluginCall::new(kind, payload, chain, &self.registry))
     }
 }

@@ -39,6 +39,8 @@ pub struct Snapshot {
     /// In the gateway's order.
     pub links: Vec<Link>,
     needs: [Vec<Wanted>; 2],
+    /// The phases that any of its plugins has, as bits.
+    phases: u32,
 }
 
 /// One plugin of a chain.
@@ -112,7 +114,20 @@ impl Chain {
 impl Snapshot {
     fn new(links: Vec<Link>) -> Self {
         let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
-        Self { links, needs }
+        let phases = links.iter().fold(0, |phases, link| match &link.state {
+            LinkState::Ready(prepared) => phases | prepared.generation().phases,
+            LinkState::Failing(_) => phases,
+        });
+        Self {
+            links,
+            needs,
+            phases,
+        }
+    }
+
+    /// Whether any of its plugins has a phase (`numbers::phase`).
+    pub fn has(&self, phase: u32) -> bool {
+        self.phases & 1 << phase != 0
     }
 
     /// What the plugins declare to need beyond the frame: asked before they run, in one go.
@@ -155,7 +170,7 @@ fn needs(links: &[Link], kind: CallKind) -> Vec<Wanted> {
         }
         for (_, needs) in generation
             .needs()
-            .filter(|(phase, _)| phases(kind).contains(phase))
+            .filter(|(number, _)| phases(kind).contains(number) || *number == phase::LOG)
         {
             needs
                 .variables

@@ -48,13 +48,18 @@ fn stop(
     message::stop(out, call.id, answer.status, headers, answer.body)
 }
 
-fn rewrite(call: RequestCall<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
-    let nothing = changes.path.is_none()
+/// Whether plugins have changed nothing that the gateway would have to know.
+pub fn changes_nothing(changes: &Changes<'_>) -> bool {
+    changes.path.is_none()
         && changes.body.is_none()
+        && changes.status.is_none()
         && changes.headers.changes().is_empty()
         && changes.args.changes().is_empty()
-        && changes.beside.changes().is_empty();
-    if nothing {
+        && changes.beside.changes().is_empty()
+}
+
+fn rewrite(call: RequestCall<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    if changes_nothing(changes) {
         message::unchanged(out, call.id);
         return Ok(());
     }

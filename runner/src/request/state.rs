@@ -8,9 +8,10 @@ use bumpalo::collections::Vec;
 use plugin_api::abi::numbers::phase;
 
 use super::answers::{Answers, Asked};
+use super::end::{End, Times};
 use super::overlay::Overlay;
 use super::service::{Ask, AskError, CallKind};
-use crate::protocol::message::{Entries, Question, RequestCall, ResponseCall, question};
+use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,18 @@ pub enum Message<'c> {
     Response(ResponseCall<'c>),
 }
 
-impl Message<'_> {
+impl<'c> Message<'c> {
+    /// Reads the payload of a call.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn parse(kind: CallKind, payload: &'c [u8]) -> Result<Self, Malformed> {
+        match kind {
+            CallKind::Request => RequestCall::parse(payload).map(Self::Request),
+            CallKind::Response => ResponseCall::parse(payload).map(Self::Response),
+        }
+    }
+
     /// The gateway's number of the call.
     pub fn id(&self) -> u32 {
         match self {
@@ -103,6 +115,12 @@ pub struct State<'c> {
     pub asked: bool,
     /// A question has failed: the connection is of no more use.
     pub broken: Option<AskError>,
+    /// What the plugins spent in each phase; measured only if the chain has a `log` phase.
+    pub times: Times,
+    /// In `log`: how the call ended.
+    pub end: Option<End>,
+    /// In `log`: the plugin that ended it.
+    pub ended_by: Option<&'c [u8]>,
     answers: &'c Answers,
     ask: &'c mut dyn Ask,
     question: std::vec::Vec<u8>,
@@ -141,6 +159,9 @@ impl<'c> State<'c> {
             running: Running::default(),
             asked: false,
             broken: None,
+            times: Times::default(),
+            end: None,
+            ended_by: None,
             answers,
             ask,
             question: std::vec::Vec::new(),

@@ -2,5 +2,6 @@
 
 mod failing;
 mod framing;
+mod logging;
 mod replay;
 mod serving;

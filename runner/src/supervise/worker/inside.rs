@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, Level};
 use crate::plugins::elf;
@@ -14,7 +14,7 @@ use crate::plugins::generation::{Candidate, Generation, Refused};
 use crate::plugins::metadata::{About, Metadata, Unfit};
 use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
-use crate::request::{host, plugin_log};
+use crate::request::{host, log_phase, plugin_log};
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::accounts;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Workshop};
@@ -105,8 +105,10 @@ impl Workshop for Inside {
 
     fn drain(&self, within: Duration) {
         if let Some(server) = self.server.get() {
+            let until = Instant::now() + within;
             let drained = server.drain(within);
-            tracing::debug!(?drained, "drained");
+            let logged = log_phase::drain(until.saturating_duration_since(Instant::now()));
+            tracing::debug!(?drained, logged, "drained");
         }
     }
 
