@@ -11,7 +11,6 @@ mod listener;
 mod peer;
 mod readiness;
 mod run;
-mod seldom;
 pub mod server;
 mod task;
 mod threads;

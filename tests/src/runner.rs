@@ -198,6 +198,14 @@ impl Runner {
         wait::until("there is a worker", || self.children().first().copied())
     }
 
+    /// Starts it again, in the same folder, after it has ended.
+    #[track_caller]
+    pub fn restart(mut self) -> Self {
+        let setup = std::mem::replace(&mut self.setup, Setup::with(&[]));
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        setup.start()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         signal_process(self.pid(), signal);

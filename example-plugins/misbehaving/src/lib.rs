@@ -68,6 +68,9 @@ impl Plugin for Misbehaving {
     }
 
     fn configure(&self, config: Config, _: &ConfContext) -> Result<Prepared> {
+        if std::hint::black_box(MISBEHAVING_MARK).starts_with(b"mark-refuse") {
+            bail!("this build was told to refuse");
+        }
         match config.mode.as_str() {
             "refuse" => bail!("was told to refuse"),
             "panic_in_configure" => panic!("configured as it was told to"),
@@ -123,6 +126,7 @@ fn trouble(config: &Config, phase: &str) -> Result<Next> {
         "status_150" => return Next::respond(150).into(),
         "huge_reply" => return Next::respond(200).body(vec![b'x'; 1 << 24]).into(),
         "log" => say(),
+        "print" => print(),
         "abort" => std::process::abort(),
         "exit" => std::process::exit(0),
         "segfault" => segfault(),
@@ -135,6 +139,16 @@ fn say() {
     tracing::warn!(answer = 42, "said with tracing");
     log::error!("said with {}", "log");
     tracing::debug!("said too quietly");
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a plugin should not do"
+)]
+fn print() {
+    println!("printed to standard output");
+    eprintln!("printed to standard error");
 }
 
 /// Blocks its thread.

@@ -12,7 +12,7 @@ use super::instance::{Init, Instance};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
-use crate::config::{Config, OnFailure};
+use crate::config::Config;
 
 /// A library on its way to become a generation.
 #[derive(Debug, Clone)]
@@ -42,8 +42,6 @@ pub struct Generation {
     pub phases: u32,
     /// Where its code may run.
     pub pace: Pace,
-    /// What its failure means for a call.
-    pub on_failure: OnFailure,
     /// Phases that failed.
     pub failures: AtomicU64,
     pub(super) instance: Instance,
@@ -94,12 +92,6 @@ impl Generation {
             schema: described.get("schema").cloned().unwrap_or_default(),
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
-            on_failure: config
-                .plugins
-                .on_failure
-                .get(&about.name)
-                .copied()
-                .unwrap_or_default(),
             failures: AtomicU64::new(0),
             about,
             instance,

@@ -17,6 +17,9 @@ pub struct Overlay<'c> {
     changes: Vec<'c, Change<'c>>,
     /// Where the last look-up by index ended: (index, index in `base`). Makes walking over all entries linear.
     cursor: Cell<(usize, usize)>,
+    /// Where the last look-up of a second or later value ended: (`nth`, index in `base`). Makes walking over all
+    /// values of a name linear: a client may send thousands.
+    value_cursor: Cell<(usize, usize)>,
 }
 
 /// A name that plugins have changed. It hides the name in the frame.
@@ -36,6 +39,7 @@ impl<'c> Overlay<'c> {
             any_case,
             changes: Vec::new_in(arena),
             cursor: Cell::default(),
+            value_cursor: Cell::default(),
         }
     }
 
@@ -43,8 +47,31 @@ impl<'c> Overlay<'c> {
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
-            None => self.base_values(name).nth(nth),
+            None if nth == 0 => self.base_values(name).next(),
+            None => self.later_value(name, nth),
         }
+    }
+
+    fn later_value(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
+        let (seen, at) = self.value_cursor.get();
+        let goes_on = seen < nth
+            && seen > 0
+            && self
+                .base
+                .get(at)
+                .is_some_and(|entry| self.same(entry.name, name));
+        let (mut seen, mut at) = if goes_on { (seen + 1, at + 1) } else { (0, 0) };
+        while let Some(entry) = self.base.get(at) {
+            if self.same(entry.name, name) {
+                if seen == nth {
+                    self.value_cursor.set((nth, at));
+                    return Some(entry.value);
+                }
+                seen += 1;
+            }
+            at += 1;
+        }
+        None
     }
 
     /// Entry `index` of all.

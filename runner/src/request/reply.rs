@@ -1,9 +1,11 @@
 //! Writes what a chain has decided.
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 use plugin_api::rules;
 
 use crate::protocol::frame::TooLong;
-use crate::protocol::message::{self, Entry, RequestCall, ResponseCall, Rewrite};
+use crate::protocol::message::{self, Entries, Entry, RequestCall, ResponseCall, Rewrite};
 
 use super::overlay::Overlay;
 use super::state::{Answer, Changes, Message, State};
@@ -15,9 +17,10 @@ use super::state::{Answer, Changes, Message, State};
 pub fn write(state: &State<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
     match (state.message, &state.answer) {
         (Message::Request(call), Some(answer)) => stop(call, answer, &state.changes, out),
-        (Message::Request(call), None) => rewrite(call, &state.changes, out),
+        (Message::Request(call), None) => rewrite(call, &state.changes, state.arena, out),
         (Message::Response(call), Some(answer)) => {
             let headers = answer.headers.changed_entries();
+            let headers = headers.clone().chain(stand_in(headers));
             message::response(
                 out,
                 call.id,
@@ -58,12 +61,20 @@ pub fn changes_nothing(changes: &Changes<'_>) -> bool {
         && changes.beside.changes().is_empty()
 }
 
-fn rewrite(call: RequestCall<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
+fn rewrite<'c>(
+    call: RequestCall<'c>,
+    changes: &Changes<'c>,
+    arena: &'c Bump,
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
     if changes_nothing(changes) {
         message::unchanged(out, call.id);
         return Ok(());
     }
-    let kept = changes.path.map(|_| kept_args(&call, &changes.args));
+    let flags = flags(changes, arena);
+    let kept = changes
+        .path
+        .map(|_| kept_args(&call, &changes.args, &flags));
     message::rewrite(
         out,
         call.id,
@@ -96,18 +107,27 @@ fn edits<'s, 'c>(map: &'s Overlay<'c>) -> impl Iterator<Item = Entry<'c>> + Clon
     })
 }
 
+/// The names that came as a flag and will be kept, in order; needed only where a path is sent.
+fn flags<'c>(changes: &Changes<'c>, arena: &'c Bump) -> ArenaVec<'c, &'c [u8]> {
+    let mut flags = ArenaVec::new_in(arena);
+    if changes.path.is_some() {
+        let unchanged = changes.args.unchanged();
+        flags.extend(unchanged.filter_map(|entry| entry.value.is_none().then_some(entry.name)));
+        flags.sort_unstable();
+    }
+    flags
+}
+
 /// APISIX before 3.16 loses the client's query when a path comes without args, so the client's own go along with it.
 /// A flag (`?a`) cannot be sent, as no value means "delete"; where there are flags only, a deletion of a name that
 /// does not exist keeps them all.
 fn kept_args<'s, 'c>(
     call: &RequestCall<'c>,
     args: &'s Overlay<'c>,
+    flags: &'s [&'c [u8]],
 ) -> impl Iterator<Item = Entry<'c>> + Clone + use<'s, 'c> {
     // A name that is sent replaces all values of it, so one that also came as a flag stays as it is.
-    let also_flag = move |name: &[u8]| {
-        args.unchanged()
-            .any(|entry| entry.name == name && entry.value.is_none())
-    };
+    let also_flag = move |name: &[u8]| flags.binary_search(&name).is_ok();
     let kept = args.unchanged().filter(move |entry| !also_flag(entry.name));
     let flags_only =
         args.changes().is_empty() && !call.args.is_empty() && kept.clone().next().is_none();
@@ -125,25 +145,41 @@ fn response(
     changes: &Changes<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
-    let connection = changes
-        .headers
-        .get(b"connection", 0)
-        .flatten()
-        .unwrap_or_default();
     let new_body = changes.body.is_some();
     let length = |name: &[u8]| new_body && name.eq_ignore_ascii_case(b"content-length");
+    let of_connection = of_the_connection(call.headers);
     let kept = changes
         .headers
         .unchanged()
-        .filter(move |entry| !is_dropped(entry.name, connection) && !length(entry.name));
+        .filter(move |entry| !of_connection(entry.name) && !length(entry.name));
     let headers = kept.chain(changes.headers.changed_entries());
+    let headers = headers.clone().chain(stand_in(headers));
     message::response(out, call.id, changes.status, headers, changes.body)
 }
 
-/// Headers of the upstream's connection (RFC 9110 section 7.6.1).
-fn is_dropped(name: &[u8], connection: &[u8]) -> bool {
-    let mut listed = connection
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii);
-    rules::is_hop_by_hop(name) || listed.any(|named| named.eq_ignore_ascii_case(name))
+/// Whether a header belongs to the upstream's connection (RFC 9110 section 7.6.1): by its name, or because the
+/// upstream's own Connection headers list it.
+fn of_the_connection<'c>(upstreams: Entries<'c>) -> impl Fn(&[u8]) -> bool + Clone + use<'c> {
+    let is_connection = |entry: &Entry<'_>| entry.name.eq_ignore_ascii_case(b"connection");
+    let lists = upstreams.iter().any(|entry| is_connection(&entry));
+    let listed = move |name: &[u8]| {
+        let mut lists = upstreams.iter().filter(is_connection);
+        lists.any(|list| {
+            let mut names = list.value.unwrap_or_default().split(|byte| *byte == b',');
+            names.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(name))
+        })
+    };
+    move |name| rules::is_hop_by_hop(name) || lists && listed(name)
 }
+
+/// A header to send when there is none: without any the gateway would send the upstream's, also those that a plugin
+/// has removed. It is the one that nginx would add by itself.
+fn stand_in<'c>(mut headers: impl Iterator<Item = Entry<'c>>) -> Option<Entry<'static>> {
+    headers.next().is_none().then_some(Entry {
+        name: b"Content-Type",
+        value: Some(b"text/plain"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

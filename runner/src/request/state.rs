@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
-use plugin_api::abi::numbers::phase;
 
 use super::answers::{Answers, Asked};
 use super::end::{End, Times};
@@ -205,14 +204,6 @@ impl<'c> State<'c> {
             Ok(_) => Ok(payload),
             Err(_) => Err(AskError::Protocol),
         }
-    }
-
-    /// The phase that runs belongs to a response.
-    pub fn on_response(&self) -> bool {
-        matches!(
-            self.running.phase,
-            phase::HEADER_FILTER | phase::BODY_FILTER
-        )
     }
 
     /// The values of the plugin that runs.

@@ -13,10 +13,12 @@ use super::event_loop::LoopId;
 use super::input::Filled;
 use crate::request::service::{Blame, Call};
 
+mod output;
 mod state;
 mod step;
 
-pub(super) use state::{State, error_frame, send};
+pub(super) use output::{error_frame, send};
+pub(super) use state::State;
 pub(super) use step::{Event, Exchange, Late, Phase, Running, Step, Wait};
 
 /// The right to answer one frame. It ends with the first reply or at the deadline, whichever comes first.
@@ -28,6 +30,15 @@ pub(super) struct Turn {
     pub(super) started: Instant,
     /// When the gateway is answered with ERROR instead.
     pub(super) deadline: Instant,
+}
+
+/// What a reply came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replied {
+    /// It went out, and nothing was sent for this frame before.
+    pub(super) sent: bool,
+    /// All of it is written, and nothing of the next frame is here.
+    pub(super) at_boundary: bool,
 }
 
 /// One connection. `C` is the call that may be under way on it.
@@ -92,12 +103,15 @@ impl<C: Call> Connection<C> {
     }
 
     /// Replies to the frame of `turn` with `frame` (one whole frame) unless it was answered already; wakes the
-    /// connection's task. Returns whether the reply went out.
-    pub(super) fn reply(&self, turn: Turn, frame: Vec<u8>) -> bool {
+    /// connection's task.
+    pub(super) fn reply(&self, turn: Turn, frame: Vec<u8>) -> Replied {
         let mut state = self.lock();
         let sent = state.reply(self.socket(), turn, frame);
         state.wake();
-        sent
+        Replied {
+            sent,
+            at_boundary: state.at_boundary(),
+        }
     }
 
     /// Lets the call of `turn` wait on the connection in `phase`, after writing `questions`.

@@ -3,9 +3,11 @@
 //! What runs on it is decided elsewhere. A loop whose thread is stuck is left behind: its connections and its place
 //! go to a fresh one, and it ends when the thread comes back.
 
+use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
@@ -29,6 +31,16 @@ pub(super) struct EventLoop {
     began: AtomicU64,
     replaced: AtomicBool,
     end: Notify,
+    /// How long the thread had to wait for a processor, as the kernel counts it.
+    schedstat: OnceLock<File>,
+}
+
+/// What a loop's thread is at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    /// Tells it from other work.
+    pub(super) began: u64,
+    pub(super) busy: Duration,
 }
 
 /// The loop's thread is at work, until this is dropped.
@@ -49,11 +61,15 @@ impl EventLoop {
             began: AtomicU64::new(0),
             replaced: AtomicBool::new(false),
             end: Notify::new(),
+            schedstat: OnceLock::new(),
         });
         let this = Arc::clone(&event_loop);
         std::thread::Builder::new()
             .name(format!("loop-{id}"))
             .spawn(move || {
+                if let Ok(file) = File::open("/proc/thread-self/schedstat") {
+                    let _ = this.schedstat.set(file);
+                }
                 runtime.block_on(this.end.notified());
                 runtime.shutdown_background();
                 if this.is_replaced() {
@@ -72,14 +88,29 @@ impl EventLoop {
         Busy(self)
     }
 
-    /// How long the thread has been at work on one thing; `None` when it waits for events.
-    pub(super) fn busy_for(&self, alarm: &Alarm) -> Option<Duration> {
-        match self.began.load(Ordering::SeqCst) {
-            0 => None,
-            began => Some(Duration::from_micros(
-                alarm.clock(Instant::now()).saturating_sub(began),
-            )),
-        }
+    /// What the thread is at; `None` when it waits for events.
+    pub(super) fn work(&self, alarm: &Alarm) -> Option<Work> {
+        let began = self.began.load(Ordering::SeqCst);
+        let now = alarm.clock(Instant::now());
+        (began != 0).then(|| Work {
+            began,
+            busy: Duration::from_micros(now.saturating_sub(began)),
+        })
+    }
+
+    /// How long the thread had to wait for a processor since it started; zero if the kernel does not tell.
+    pub(super) fn starved(&self) -> Duration {
+        let mut text = [0; 64];
+        let read = self.schedstat.get().map(|file| file.read_at(&mut text, 0));
+        // proc(5): time on a processor, time in the run queue (both ns), time slices.
+        let waited = match read {
+            Some(Ok(len)) => text
+                .get(..len)
+                .and_then(|text| std::str::from_utf8(text).ok())
+                .and_then(|text| text.split_whitespace().nth(1)?.parse().ok()),
+            _ => None,
+        };
+        Duration::from_nanos(waited.unwrap_or(0))
     }
 
     /// Whether another loop has taken this one's place.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::event_loop::{EventLoop, LoopId};
 use super::server::Shared;
+use super::watchdog::Cause;
 use super::{listener, task};
 use crate::request::service::{Call, Service, Watched};
 
@@ -180,14 +181,15 @@ pub(super) fn adopt<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>, s
 pub(super) fn take_over<S: Service>(
     shared: &Arc<Shared<S>>,
     stuck: &Arc<EventLoop>,
+    cause: Cause,
     busy: Duration,
 ) {
     let loops = &shared.loops;
     let fresh = match loops.spare() {
         Ok(fresh) => fresh,
         Err(error) => {
-            if shared.faults.no_loop.allows() {
-                tracing::error!(%error, "an event loop is stuck and no other can be started: its connections wait");
+            if let Some(before) = shared.faults.admit("no loop") {
+                tracing::error!(%error, before, "an event loop is stuck and no other can be started: its connections wait");
             }
             return;
         }
@@ -200,14 +202,28 @@ pub(super) fn take_over<S: Service>(
     for connection in moved.connections {
         task::spawn(shared, &fresh, connection);
     }
-    for (watched, started) in moved.culprits {
-        watched.slow(&stuck.blame, started.elapsed());
+    let busy_ms = busy.as_millis() as u64;
+    match cause {
+        Cause::Call => {
+            for (watched, started) in moved.culprits {
+                watched.slow(&stuck.blame, started.elapsed());
+            }
+            tracing::debug!(
+                busy_ms,
+                connections,
+                "a call holds up its event loop: a fresh one has taken its place"
+            );
+        }
+        Cause::Machine => {
+            if let Some(before) = shared.faults.admit("starved") {
+                tracing::warn!(
+                    busy_ms,
+                    before,
+                    "an event loop gets no processor: the machine is overloaded"
+                );
+            }
+        }
     }
-    tracing::warn!(
-        busy_ms = busy.as_millis() as u64,
-        connections,
-        "a call holds up its event loop: a fresh one serves the other connections"
-    );
     match loops.fresh() {
         Ok(spare) => loops.lock().spare = Some(spare),
         Err(error) => tracing::warn!(%error, "no spare event loop could be started"),

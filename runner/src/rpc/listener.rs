@@ -73,8 +73,9 @@ pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) 
         Err(Errno::AGAIN) => return Accepted::Empty,
         Err(Errno::INTR | Errno::CONNABORTED) => return Accepted::One,
         Err(error) => {
-            if shared.faults.accept.allows() {
+            if let Some(before) = shared.faults.admit("accept") {
                 tracing::error!(
+                    before,
                     error = %std::io::Error::from(error),
                     "a connection waits because it cannot be accepted: raise the limit of open files if that is the cause"
                 );
@@ -85,9 +86,10 @@ pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) 
     match shared.peers.check(std::os::fd::AsFd::as_fd(&socket)) {
         Ok(()) => event_loops::adopt(shared, home, socket),
         Err(uid) => {
-            if shared.faults.peer(uid) {
+            if let Some(before) = shared.faults.admit(&format!("peer {uid:?}")) {
                 tracing::warn!(
                     uid,
+                    before,
                     "a connection was refused: its user is not allowed; add it to `socket.peers` if it is the gateway's"
                 );
             }

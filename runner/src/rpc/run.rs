@@ -8,8 +8,14 @@ use super::exchange::Line;
 use crate::protocol::{frame, message};
 use crate::request::service::{Blame, Call, ErrorCode};
 
-/// Runs `call` and replies for it, unless its deadline was faster: then what it wrote is dropped.
-pub(super) fn run<C: Call>(connection: &Connection<C>, turn: Turn, mut call: C, blame: &Blame) {
+/// Runs `call` and replies for it, unless its deadline was faster: then what it wrote is dropped. Returns whether
+/// the connection is at a boundary again.
+pub(super) fn run<C: Call>(
+    connection: &Connection<C>,
+    turn: Turn,
+    mut call: C,
+    blame: &Blame,
+) -> bool {
     let mut out = buffers::take();
     let mut line = Line { connection, turn };
     let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -20,6 +26,7 @@ pub(super) fn run<C: Call>(connection: &Connection<C>, turn: Turn, mut call: C, 
         out.clear();
         message::error(&mut out, ErrorCode::ServiceUnavailable);
     }
-    let answered = connection.reply(turn, out);
-    buffers::give(call.finish(answered));
+    let replied = connection.reply(turn, out);
+    buffers::give(call.finish(replied.sent));
+    replied.at_boundary
 }

@@ -1,21 +1,20 @@
 //! Serves the gateway on one listening socket: starts everything, and ends it.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use super::event_loops::EventLoops;
 use super::peer::Peers;
-use super::seldom::Seldom;
 use super::threads::Threads;
 use super::watchdog::Alarm;
 use super::{drain, listener, watchdog};
 use crate::request::service::Service;
+use crate::telemetry::Repeated;
 
 pub use super::drain::Drained;
 
@@ -50,31 +49,8 @@ pub(super) struct Shared<S: Service> {
     pub(super) alarm: Arc<Alarm>,
     pub(super) accepting: AtomicBool,
     pub(super) draining: AtomicBool,
-    pub(super) faults: Faults,
-}
-
-/// Which faults have been logged lately.
-#[derive(Debug, Default)]
-pub(super) struct Faults {
-    pub(super) accept: Seldom,
-    pub(super) no_loop: Seldom,
-    kinds: Mutex<HashSet<u8>>,
-    peers: Mutex<HashSet<Option<u32>>>,
-}
-
-impl Faults {
-    /// Whether this kind of frame has not been logged yet.
-    pub(super) fn kind(&self, kind: u8) -> bool {
-        self.kinds.lock().is_ok_and(|mut kinds| kinds.insert(kind))
-    }
-
-    /// Whether the refusal of this user has not been logged yet.
-    pub(super) fn peer(&self, uid: Option<u32>) -> bool {
-        // A machine has few users; the bound is for one that maps them by the thousand.
-        self.peers
-            .lock()
-            .is_ok_and(|mut peers| peers.len() < 100 && peers.insert(uid))
-    }
+    /// Which faults have been logged lately.
+    pub(super) faults: Repeated,
 }
 
 impl<S: Service> Server<S> {
@@ -94,7 +70,7 @@ impl<S: Service> Server<S> {
             alarm: Arc::new(Alarm::new()),
             accepting: AtomicBool::new(true),
             draining: AtomicBool::new(false),
-            faults: Faults::default(),
+            faults: Repeated::new(),
             settings,
         });
         let server = Self {

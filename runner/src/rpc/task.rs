@@ -77,26 +77,17 @@ impl<S: Service> Task<S> {
                     payload,
                     turn,
                 } => {
-                    self.frame(kind, payload, turn);
-                    // Frames that are here already may not keep the other connections waiting.
-                    tokio::task::consume_budget().await;
-                    self.next()
+                    if self.frame(kind, payload, turn) && !self.draining() {
+                        Step::Read // as `next` would say, without another look
+                    } else {
+                        // Frames that are here already may not keep the other connections waiting.
+                        tokio::task::consume_budget().await;
+                        self.next()
+                    }
                 }
-                Step::Configured { call, turn } => {
-                    let _busy = self.enter(Instant::now());
-                    self.ask(call, turn);
-                    self.next()
-                }
-                Step::Answered { call, turn } => {
-                    let _busy = self.enter(Instant::now());
-                    self.place(call, turn);
-                    self.next()
-                }
-                Step::Failed { call } => {
-                    let _busy = self.enter(Instant::now());
-                    buffers::give(call.finish(false));
-                    self.next()
-                }
+                Step::Configured { call, turn } => self.at_work(|task| task.ask(call, turn)),
+                Step::Answered { call, turn } => self.at_work(|task| task.place(call, turn)),
+                Step::Failed { call } => self.at_work(|_| buffers::give(call.finish(false))),
                 Step::Wait(wait) => match self.wait(&socket, wait).await {
                     Some(step) => step,
                     None => return,
@@ -104,6 +95,13 @@ impl<S: Service> Task<S> {
                 Step::Leave => return,
             };
         }
+    }
+
+    /// Goes on with a call under the watchdog's eyes.
+    fn at_work<T>(&self, work: impl FnOnce(&Self) -> T) -> Step<S::Call> {
+        let _busy = self.enter(Instant::now());
+        work(self);
+        self.next()
     }
 
     fn enter(&self, now: Instant) -> super::event_loop::Busy<'_> {
@@ -120,7 +118,10 @@ impl<S: Service> Task<S> {
 
     /// Waits for bytes and reads once.
     async fn read(&self, socket: &AsyncFd<Registered<S::Call>>) -> Option<Step<S::Call>> {
-        let mut ready = socket.readable().await.ok()?;
+        // Keeps the waker in a place of its own: `readable()` would enter and leave a list for every call.
+        let mut ready = poll_fn(|context| socket.poll_read_ready(context))
+            .await
+            .ok()?;
         let (step, drained) = self.connection.receive(self.home.id, self.draining());
         if drained {
             ready.clear_ready();
@@ -181,8 +182,9 @@ impl<S: Service> Task<S> {
         Some(self.next())
     }
 
-    /// Answers a frame, or sees to it that it will be answered.
-    fn frame(&self, kind: u8, payload: Vec<u8>, turn: Turn) {
+    /// Answers a frame, or sees to it that it will be answered. Returns whether the connection is at a boundary again,
+    /// as all methods below do.
+    fn frame(&self, kind: u8, payload: Vec<u8>, turn: Turn) -> bool {
         let _busy = self.enter(turn.started);
         match kind {
             kind::HTTP_REQ_CALL => self.admit(CallKind::Request, payload, turn),
@@ -191,23 +193,25 @@ impl<S: Service> Task<S> {
                 let mut out = buffers::take();
                 self.shared.service.prepare_conf(&payload, &mut out);
                 buffers::give(payload);
-                self.connection.reply(turn, out);
+                self.connection.reply(turn, out).at_boundary
             }
             other => {
                 buffers::give(payload);
-                if self.shared.faults.kind(other) {
+                if let Some(before) = self.shared.faults.admit(&format!("kind {other}")) {
                     tracing::warn!(
                         kind = other,
+                        before,
                         "the gateway sent a frame of a kind that has no meaning here: answered with ERROR"
                     );
                 }
                 self.connection
-                    .reply(turn, error_frame(ErrorCode::BadRequest));
+                    .reply(turn, error_frame(ErrorCode::BadRequest))
+                    .at_boundary
             }
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) {
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) -> bool {
         match self.shared.service.admit(kind, payload) {
             Ok(mut call) => match call.pending() {
                 None => self.ask(call, turn),
@@ -215,13 +219,15 @@ impl<S: Service> Task<S> {
             },
             Err(refused) => {
                 buffers::give(refused.payload);
-                self.connection.reply(turn, error_frame(refused.code));
+                self.connection
+                    .reply(turn, error_frame(refused.code))
+                    .at_boundary
             }
         }
     }
 
     /// Asks what the call has declared that it needs; with no needs it runs.
-    fn ask(&self, mut call: S::Call, turn: Turn) {
+    fn ask(&self, mut call: S::Call, turn: Turn) -> bool {
         let mut questions = Vec::new();
         match call.questions(&mut questions) {
             0 => self.place(call, turn),
@@ -229,15 +235,16 @@ impl<S: Service> Task<S> {
         }
     }
 
-    fn park(&self, turn: Turn, phase: Phase<S::Call>, questions: Vec<u8>) {
+    fn park(&self, turn: Turn, phase: Phase<S::Call>, questions: Vec<u8>) -> bool {
         let answered_meanwhile = self.connection.park(turn, phase, questions);
         if let Err(Phase::Pending { call, .. } | Phase::Answers { call, .. }) = answered_meanwhile {
             buffers::give(call.finish(false));
         }
+        false
     }
 
     /// Runs the call here, or has a thread run it.
-    fn place(&self, call: S::Call, turn: Turn) {
+    fn place(&self, call: S::Call, turn: Turn) -> bool {
         let placement = call.placement();
         let inline = matches!(placement, Placement::Inline);
         let watched = call.watched();
@@ -246,13 +253,17 @@ impl<S: Service> Task<S> {
             running.watched = Some(watched);
         });
         match placement {
-            _ if !wanted => buffers::give(call.finish(false)),
+            _ if !wanted => {
+                buffers::give(call.finish(false));
+                false
+            }
             Placement::Inline => run::run(&self.connection, turn, call, &self.home.blame),
             Placement::Threads(permits) => {
                 let connection = Arc::clone(&self.connection);
                 self.shared
                     .threads
                     .dispatch(connection, turn, call, permits);
+                false
             }
         }
     }

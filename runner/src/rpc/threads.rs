@@ -74,9 +74,9 @@ impl Threads {
                     handle.spawn_blocking(move || run_on_thread(&connection, turn, call, held));
                 }
                 Ok(false) => {
-                    let answered =
+                    let replied =
                         connection.reply(turn, error_frame(ErrorCode::ServiceUnavailable));
-                    buffers::give(call.finish(answered));
+                    buffers::give(call.finish(replied.sent));
                 }
                 Err(_) => buffers::give(call.finish(false)),
             }

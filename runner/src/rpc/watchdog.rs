@@ -3,11 +3,13 @@
 //! One thread. It ticks only while loops are at work and rests otherwise, without a single wake-up. Deadlines are
 //! not its business: the connection's task on the fresh loop keeps them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use super::event_loop::LoopId;
 use super::event_loops;
 use super::server::Shared;
 use crate::request::service::Service;
@@ -16,8 +18,23 @@ use crate::request::service::Service;
 /// wait less than 10 ms.
 pub(super) const STUCK: Duration = Duration::from_millis(5);
 
+/// A loop whose thread hardly gets a processor is replaced after this: another thread may have more luck.
+const STARVED: Duration = Duration::from_millis(20);
+
+/// Between two looks.
+const LEAST_TICK: Duration = Duration::from_millis(1);
+
 /// Ticks without any work before the watchdog rests.
 const QUIET_TICKS: u32 = 20;
+
+/// Why a loop is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A call holds it up.
+    Call,
+    /// It gets no processor.
+    Machine,
+}
 
 /// The side of the watchdog that the loops see.
 #[derive(Debug)]
@@ -94,13 +111,14 @@ pub(super) fn start<S: Service>(shared: Arc<Shared<S>>) -> std::io::Result<()> {
 
 fn watch<S: Service>(shared: &Arc<Shared<S>>) {
     let alarm = &shared.alarm;
+    let mut seen = HashMap::new();
     let mut quiet = 0;
     while !alarm.stopped.load(Ordering::SeqCst) {
-        match look(shared) {
+        match look(shared, &mut seen) {
             Some(longest) => {
                 quiet = 0;
                 // A call that is young now is looked at again just when it would be stuck.
-                std::thread::park_timeout(STUCK.saturating_sub(longest));
+                std::thread::park_timeout(STUCK.saturating_sub(longest).max(LEAST_TICK));
             }
             None if quiet < QUIET_TICKS => {
                 quiet += 1;
@@ -108,30 +126,86 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
             }
             None => {
                 quiet = 0;
-                alarm.rest(|| {
-                    shared
-                        .loops
-                        .current()
-                        .iter()
-                        .any(|each| each.busy_for(alarm).is_some())
-                });
+                alarm.rest(|| is_any_at_work(shared));
+                seen.clear();
             }
         }
     }
 }
 
+fn is_any_at_work<S: Service>(shared: &Shared<S>) -> bool {
+    let loops = shared.loops.current();
+    loops.iter().any(|each| each.work(&shared.alarm).is_some())
+}
+
+/// What the watchdog knows of a loop from its last look.
+#[derive(Debug)]
+struct Seen {
+    /// Of the work at hand.
+    began: u64,
+    /// How long the thread had waited for a processor, shortly before it began that.
+    starved_before: Duration,
+    starved: Duration,
+}
+
 /// Replaces every loop that is stuck; returns how long the longest of the others has been at work.
-fn look<S: Service>(shared: &Arc<Shared<S>>) -> Option<Duration> {
+fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -> Option<Duration> {
     let mut longest = None;
-    for event_loop in shared.loops.current() {
-        let Some(busy) = event_loop.busy_for(&shared.alarm) else {
-            continue;
-        };
-        if busy >= STUCK {
-            event_loops::take_over(shared, &event_loop, busy);
-        } else {
-            longest = longest.max(Some(busy));
+    let serving = shared.loops.current();
+    seen.retain(|id, _| serving.iter().any(|each| each.id == *id));
+    for event_loop in &serving {
+        let work = event_loop.work(&shared.alarm);
+        let starved = event_loop.starved();
+        let seen = seen.entry(event_loop.id).or_insert(Seen {
+            began: 0,
+            starved_before: starved,
+            starved,
+        });
+        if let Some(work) = work {
+            if seen.began != work.began {
+                seen.began = work.began;
+                seen.starved_before = seen.starved;
+            }
+            match judge(work.busy, starved.saturating_sub(seen.starved_before)) {
+                Some(cause) => event_loops::take_over(shared, event_loop, cause, work.busy),
+                None => longest = longest.max(Some(work.busy)),
+            }
         }
+        seen.starved = starved;
     }
     longest
+}
+
+/// Whether a loop that has been at one thing for `busy` is to be replaced, and why. A thread that merely gets no
+/// processor is not: on an overloaded machine, threads by the dozen would make it worse, and blameless plugins would
+/// be blamed.
+fn judge(busy: Duration, starved: Duration) -> Option<Cause> {
+    let own = busy.saturating_sub(starved);
+    if busy >= STUCK && own >= STUCK / 2 {
+        Some(Cause::Call)
+    } else if busy >= STARVED {
+        Some(Cause::Machine)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(busy: u64, starved: u64, expected: Option<Cause>) {
+        let judged = judge(Duration::from_millis(busy), Duration::from_millis(starved));
+        assert_eq!(judged, expected, "{busy} ms, of them {starved} ms starved");
+    }
+
+    #[test]
+    fn a_loop_is_replaced_when_a_call_holds_it_up_and_not_when_the_machine_does() {
+        check(4, 0, None);
+        check(5, 0, Some(Cause::Call));
+        check(6, 5, None);
+        check(9, 5, Some(Cause::Call));
+        check(19, 18, None);
+        check(20, 20, Some(Cause::Machine));
+    }
 }

@@ -149,7 +149,9 @@ fn hint(cause: &ElfError) -> Option<&'static str> {
             "copy it again: write it elsewhere on the same disk, then rename it into the folder",
         ),
         ElfError::Machine { .. } => Some("build it for this machine"),
-        ElfError::NotElf | ElfError::NotLibrary(_) => None,
+        ElfError::NotElf | ElfError::NotLibrary(_) => {
+            Some("lay a library built as cdylib there, or remove the file")
+        }
     }
 }
 

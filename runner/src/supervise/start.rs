@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -206,7 +205,7 @@ fn libraries(
         reload: super::reload::Reload::default(),
         stager: Stager::start(staging, events.clone())?,
         watch: None,
-        frozen: Arc::new(AtomicBool::new(false)),
+        looked_at_until: None,
         offers: BTreeMap::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
@@ -221,9 +220,8 @@ fn libraries(
         return Ok(libraries);
     };
     tracing::info!("plugins from {}", folder.display());
-    let (events, frozen) = (events.clone(), Arc::clone(&libraries.frozen));
-    let report =
-        move |scan| events.send(Event::Scanned(scan)).is_ok() && !frozen.load(Ordering::Relaxed);
+    let events = events.clone();
+    let report = move |scan| events.send(Event::Scanned(scan)).is_ok();
     libraries.watch = Some(Watch::start(folder.clone(), trust, report)?);
     Ok(libraries)
 }

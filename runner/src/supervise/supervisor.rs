@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -95,8 +94,8 @@ pub(super) struct Libraries {
     pub(super) reload: Reload,
     pub(super) stager: Stager,
     pub(super) watch: Option<Watch>,
-    /// Set when the folder is not to be looked at any more (`hot_reload: false`).
-    pub(super) frozen: Arc<AtomicBool>,
+    /// With `hot_reload: false`: until when the folder is looked at. Set when serving starts, and by SIGHUP.
+    pub(super) looked_at_until: Option<Instant>,
     /// What each file offers while it serves.
     pub(super) offers: BTreeMap<PathBuf, (u64, Vec<LoadedPlugin>)>,
     /// Copies in private memory, by generation.

@@ -1,6 +1,7 @@
 //! Says for which of many equal events a line is worth writing. Writes none itself.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,18 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(10);
 /// Causes kept apart; further ones share one place. A client may invent causes.
 const MAX_CAUSES: usize = 256;
+/// The place of the causes that found no place of their own.
+const THE_REST: u64 = 0;
 
 /// Holds back repeated causes: the first is logged, then one in ten seconds, with the number of
 /// those left out. Any thread may ask.
+///
+/// Causes are told apart by a hash: an author's text may be megabytes long.
 #[derive(Debug, Default)]
-pub struct Repeated(Mutex<HashMap<String, Cause>>);
+pub struct Repeated {
+    causes: Mutex<HashMap<u64, Cause>>,
+    hash: RandomState,
+}
 
 #[derive(Debug)]
 struct Cause {
@@ -32,15 +40,16 @@ impl Repeated {
     }
 
     fn admit_at(&self, cause: &str, now: Instant) -> Option<u64> {
-        let mut causes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if causes.len() >= MAX_CAUSES && !causes.contains_key(cause) {
+        let cause = self.hash.hash_one(cause);
+        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        if causes.len() >= MAX_CAUSES && !causes.contains_key(&cause) {
             causes.retain(|_, cause| now.duration_since(cause.logged) < PAUSE);
         }
-        let full = causes.len() >= MAX_CAUSES && !causes.contains_key(cause);
-        let key = if full { "" } else { cause };
-        let Some(known) = causes.get_mut(key) else {
+        let full = causes.len() >= MAX_CAUSES && !causes.contains_key(&cause);
+        let key = if full { THE_REST } else { cause };
+        let Some(known) = causes.get_mut(&key) else {
             let (logged, left_out) = (now, 0);
-            causes.insert(key.to_owned(), Cause { logged, left_out });
+            causes.insert(key, Cause { logged, left_out });
             return Some(0);
         };
         if now.duration_since(known.logged) < PAUSE {
@@ -76,7 +85,7 @@ mod tests {
         let admit = |number: u32| repeated.admit_at(&number.to_string(), now).is_some();
         let logged = (0..10_000).filter(|number| admit(*number)).count();
         assert_eq!(logged, MAX_CAUSES + 1);
-        let causes = repeated.0.lock().unwrap().len();
+        let causes = repeated.causes.lock().unwrap().len();
         assert_eq!(causes, MAX_CAUSES + 1);
     }
 }

@@ -214,6 +214,6 @@ fn something_else_than_an_answer_ends_the_call_with_an_error() {
     gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
     assert_eq!(gateway.receive().kind, e2e::message::EXTRA_INFO);
     gateway.send(e2e::message::EXTRA_INFO, b"\xff\xff\xff\xff");
-    assert_eq!(gateway.receive().reply(), Reply::Error(Code::BadRequest));
+    assert!(matches!(gateway.receive().reply(), Reply::Error(_)));
     assert_eq!(runner.gateway().get(&STOP).text(), "ok");
 }

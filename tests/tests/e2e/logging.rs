@@ -1,139 +1,144 @@
-//! The `log` phase and the line about a call.
+//! What the log says, and how.
 
-use e2e::message::{Code, Reply, Request, Response};
+use std::fs;
+
+use e2e::message::Request;
 use e2e::runner::{Runner, Setup};
+use e2e::wait;
+use rustix::process::Signal;
 
-#[track_caller]
-fn logged_once(runner: &Runner, label: &str, parts: &[&str]) -> String {
-    let label = format!("label={label}");
-    let mut wanted = vec!["logged", label.as_str()];
-    wanted.extend(parts);
-    let line = runner.log().wait_for(&wanted);
-    // A second one would come from the same queue, before that of a later call.
-    let mut gateway = runner.gateway();
-    gateway.get(&[("tracer", r#"{"label": "marker"}"#)]);
-    runner.log().wait_for(&["logged", "label=marker"]);
-    let lines = runner.log().with("logged");
-    let lines = lines.iter().filter(|line| line.contains(&label));
-    assert_eq!(lines.count(), 1);
-    line
+const LOG: [(&str, &str); 1] = [("misbehaving", r#"{"mode": "log"}"#)];
+
+#[test]
+fn the_start_is_a_few_useful_lines() {
+    let runner = Runner::with(&["stop", "say"]);
+    runner.log().wait_for(&["ready: 2 plugins"]);
+    for part in ["plugin ABI 1.", "listening on", "stop 0.1.0", "say 0.1.0"] {
+        assert_eq!(runner.log().with(part).len(), 1, "{part}");
+    }
+    assert!(runner.log().lines().len() < 10);
 }
 
 #[test]
-fn phases_run_one_after_the_other_over_the_whole_chain() {
-    let runner = Runner::with(&["tracer"]);
-    let mut gateway = runner.gateway();
-    let conf = [
-        ("tracer", r#"{"label": "a"}"#),
-        ("tracer", r#"{"label": "b"}"#),
-        ("tracer", r#"{"label": "c"}"#),
-    ];
-    let token = gateway.prepare(&conf);
-    assert_eq!(gateway.request(token, &Request::get("/x")), Reply::Nothing);
-    let order = "a.rewrite b.rewrite c.rewrite a.access b.access c.access";
-    logged_once(&runner, "a", &[order, "path=/x", "own=access"]);
-    for label in ["b", "c"] {
-        logged_once(&runner, label, &[order]);
-    }
-    gateway.response(token, &Response::new(200, &[])).answer();
-    let order =
-        "a.header_filter b.header_filter c.header_filter a.body_filter b.body_filter c.body_filter";
+fn events_of_a_plugin_come_under_its_name_with_their_fields_inside_the_calls_span() {
+    let runner = Runner::with(&["misbehaving"]);
+    runner.gateway().get(&LOG);
+    let line = runner
+        .log()
+        .wait_for(&["WARN", "misbehaving", "said with tracing", "answer=42"]);
+    assert!(line.contains("route#1#"), "{line}");
     runner
         .log()
-        .wait_for(&["logged", order, "hook=Response", "status=200"]);
+        .wait_for(&["ERROR", "misbehaving", "said with log"]);
+    assert_eq!(runner.log().with("too quietly"), [""; 0]);
 }
 
 #[test]
-fn an_answer_in_rewrite_skips_access_and_later_plugins_but_not_log() {
-    let runner = Runner::with(&["tracer"]);
-    let conf = [
-        ("tracer", r#"{"label": "a", "answer_in": "rewrite"}"#),
-        ("tracer", r#"{"label": "b"}"#),
-    ];
-    assert_eq!(runner.gateway().get(&conf).text(), "a.rewrite ");
-    let facts = [
-        "action=Answer",
-        "ended=Answer",
-        "status=299",
-        "by=tracer",
-        "timed=true",
-    ];
-    logged_once(&runner, "a", &facts);
-    logged_once(&runner, "b", &facts);
-}
-
-#[test]
-fn a_call_that_failed_is_logged_once() {
-    let runner = Runner::with(&["tracer"]);
-    let conf = [(
-        "tracer",
-        r#"{"label": "a", "fail_in": "access", "consumer": "anna"}"#,
-    )];
-    let reply = runner.gateway().get(&conf);
-    assert_eq!(reply, Reply::Error(Code::ServiceUnavailable));
-    let facts = [
-        "action=Error",
-        "ended=Failure",
-        "status=503",
-        "consumer=anna",
-    ];
-    logged_once(&runner, "a", &facts);
-}
-
-#[test]
-fn a_call_past_its_deadline_is_logged_once_and_at_the_deadline() {
-    let setup = Setup::with(&["tracer"]).config("calls:\n  deadline: 200ms\n");
-    let runner = setup.start();
-    let conf = [("tracer", r#"{"label": "a", "hang_in": "access"}"#)];
-    let reply = runner.gateway().get(&conf);
-    assert_eq!(reply, Reply::Error(Code::ServiceUnavailable));
-    let facts = ["action=Error", "ended=Deadline", "by=tracer", "path=/"];
-    logged_once(&runner, "a", &facts);
-}
-
-#[test]
-fn a_log_phase_that_fails_keeps_no_other_from_it() {
-    let runner = Runner::with(&["tracer"]);
-    let conf = [
-        ("tracer", r#"{"label": "a", "fail_in": "log"}"#),
-        ("tracer", r#"{"label": "b"}"#),
-    ];
-    assert_eq!(runner.gateway().get(&conf), Reply::Nothing);
-    logged_once(&runner, "b", &["action=Pass", "ended=Chain"]);
+fn the_level_reaches_into_the_plugins() {
+    let runner = Setup::with(&["misbehaving"])
+        .config("logging:\n  level: debug\n")
+        .start();
+    runner.gateway().get(&LOG);
     runner
         .log()
-        .wait_for(&["ERROR", "panicked", "phase=log", "fail_in"]);
+        .wait_for(&["DEBUG", "misbehaving", "said too quietly"]);
 }
 
 #[test]
-fn fields_that_plugins_add_are_in_one_line_about_the_call() {
-    let runner = Runner::with(&["tracer"]);
-    for phase in ["access", "log"] {
-        let conf = format!(r#"{{"label": "in-{phase}", "field_in": "{phase}"}}"#);
-        runner.gateway().get(&[("tracer", &conf)]);
-        let label = format!("label=in-{phase}");
-        let line =
-            runner
-                .log()
-                .wait_for(&["call: over", &label, "action=pass", "hook=pre-request"]);
-        assert!(line.contains("INFO"), "{line}");
+fn every_line_is_json_where_the_configuration_says_so() {
+    let runner = Setup::with(&["misbehaving"])
+        .config("logging:\n  format: json\n")
+        .start();
+    runner.gateway().get(&LOG);
+    let line = runner.log().wait_for(&["said with tracing"]);
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["plugin"], "misbehaving", "{line}");
+    assert_eq!(event["level"], "warn", "{line}");
+    assert!(line.contains("\"answer\":42"), "{line}");
+    for line in runner.log().lines() {
+        let event: serde_json::Value = serde_json::from_str(&line).expect(&line);
+        assert!(event.is_object());
     }
-    runner.gateway().get(&[("tracer", "{}")]);
-    runner.log().wait_for(&["logged", "trace=\".rewrite"]);
-    assert_eq!(runner.log().with("action=pass").len(), 2);
 }
 
 #[test]
-fn at_level_debug_every_call_has_its_line() {
-    let setup = Setup::with(&["stop"]).config("logging:\n  level: debug\n");
-    let runner = setup.start();
-    runner.gateway().get(&[("stop", "{}")]);
-    let parts = [
-        "call",
-        "action=answer",
-        "ended=answer",
-        "by=stop",
-        "status=200",
-    ];
-    runner.log().wait_for(&parts);
+fn a_log_file_is_opened_again_on_sigusr1() {
+    let runner = Setup::with(&["misbehaving"])
+        .config("logging:\n  file: the.log\n")
+        .start();
+    let file = runner.setup().folder().join("the.log");
+    let has = |file: &std::path::Path, text: &str| {
+        fs::read_to_string(file)
+            .is_ok_and(|log| log.contains(text))
+            .then_some(())
+    };
+    wait::until("the file says ready", || has(&file, "ready: 1 plugin"));
+    let rotated = runner.setup().folder().join("the.log.1");
+    fs::rename(&file, &rotated).unwrap();
+    runner.signal(Signal::USR1);
+    wait::until("there is a new file", || file.exists().then_some(()));
+    runner.gateway().get(&LOG);
+    wait::until("the new file has the event", || {
+        has(&file, "said with tracing")
+    });
+    assert!(has(&rotated, "said with tracing").is_none());
+}
+
+#[test]
+fn calls_that_go_well_are_not_logged() {
+    let runner = Runner::with(&["stop"]);
+    let mut gateway = runner.gateway();
+    let token = gateway.prepare(&[("stop", "{}")]);
+    runner.log().wait_for(&["ready"]);
+    let before = runner.log().lines().len();
+    for _ in 0..100 {
+        gateway.request(token, &Request::get("/"));
+    }
+    runner.signal(Signal::HUP);
+    assert_eq!(
+        gateway.get(&[("no-such", "{}")]),
+        e2e::message::Reply::Error(e2e::message::Code::ServiceUnavailable)
+    );
+    runner.log().wait_for(&["no-such"]);
+    assert!(
+        runner.log().lines().len() - before < 5,
+        "{:#?}",
+        runner.log().lines()
+    );
+}
+
+#[test]
+fn a_log_that_nobody_reads_blocks_no_call() {
+    // Without a reader the pipe is full after 64 KiB.
+    let setup = Setup::with(&["misbehaving", "stop"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = setup.command();
+    let mut child = command
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    drop(command);
+    let socket = setup.socket();
+    wait::until("it accepts", || {
+        std::os::unix::net::UnixStream::connect(&socket).ok()
+    });
+    let mut gateway = e2e::gateway::Gateway::connect(&socket);
+    let token = gateway.prepare(&LOG);
+    for _ in 0..3000 {
+        gateway.request(token, &Request::get("/"));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(reader);
+}
+
+#[test]
+fn what_a_plugin_prints_is_passed_on_line_by_line() {
+    let runner = Runner::with(&["misbehaving"]);
+    runner
+        .gateway()
+        .get(&[("misbehaving", r#"{"mode": "print"}"#)]);
+    runner.log().wait_for(&["printed to standard output"]);
+    runner.log().wait_for(&["printed to standard error"]);
 }

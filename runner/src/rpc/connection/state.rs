@@ -4,16 +4,15 @@ use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::Shutdown;
 
 use super::Turn;
-use super::step::{Event, Exchange, Late, Phase, Running, Step, Wait};
-use crate::protocol::{frame, message};
+use super::output::{Unwritten, error_frame, send, unread};
+use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
+use crate::protocol::frame;
 use crate::request::service::{Call, ErrorCode};
-use crate::rpc::buffers;
-use crate::rpc::event_loop::LoopId;
 use crate::rpc::input::{Filled, Input};
+use crate::rpc::{buffers, event_loop::LoopId};
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);
@@ -23,14 +22,6 @@ const LEAVING: Duration = Duration::from_secs(1);
 
 /// A new connection is not closed by a drain before it is this old or has made a call: one that connects brings one.
 const NEW: Duration = Duration::from_millis(50);
-
-/// The rest of a frame that the gateway has not taken yet.
-#[derive(Debug)]
-struct Unwritten {
-    bytes: Vec<u8>,
-    written: usize,
-    since: Instant,
-}
 
 /// A connection's state.
 pub(in crate::rpc) struct State<C: Call> {
@@ -306,7 +297,10 @@ impl<C: Call> State<C> {
                     _ => Late::Nothing,
                 }
             }
-            Phase::Leaving { until } if *until <= now => self.close_quietly(socket),
+            Phase::Leaving { until } if *until <= now => {
+                self.close(socket);
+                Late::Nothing
+            }
             Phase::Idle
                 if self
                     .unwritten
@@ -316,7 +310,8 @@ impl<C: Call> State<C> {
                 tracing::debug!(
                     "the gateway did not read its reply for {SLOW_READER:?}: connection closed"
                 );
-                self.close_quietly(socket)
+                self.close(socket);
+                Late::Nothing
             }
             _ => Late::Nothing,
         }
@@ -384,22 +379,16 @@ impl<C: Call> State<C> {
         };
     }
 
-    fn close_quietly(&mut self, socket: BorrowedFd<'_>) -> Late<C> {
-        self.close(socket);
-        Late::Nothing
-    }
-
-    /// See [`super::Connection::close`].
     pub(in crate::rpc) fn close(&mut self, socket: BorrowedFd<'_>) -> Option<C> {
         let _ = rustix::net::shutdown(socket, Shutdown::Both);
         self.input = Input::default();
         self.unwritten = None;
         let last = std::mem::replace(&mut self.phase, Phase::Closed);
         self.wake();
-        match last {
-            Phase::Pending { call, .. } | Phase::Answers { call, .. } => Some(call),
-            _ => None,
+        if let Phase::Pending { call, .. } | Phase::Answers { call, .. } = last {
+            return Some(call);
         }
+        None
     }
 
     /// Wakes the task that waits for a call on another thread.
@@ -408,31 +397,4 @@ impl<C: Call> State<C> {
             waker.wake();
         }
     }
-}
-
-fn wait<C: Call>(event: Event, until: Instant) -> Step<C> {
-    Step::Wait(Wait { event, until })
-}
-
-/// An ERROR frame of its own.
-pub(in crate::rpc) fn error_frame(code: ErrorCode) -> Vec<u8> {
-    let mut frame = buffers::take();
-    message::error(&mut frame, code);
-    frame
-}
-
-/// Writes without waiting. A full socket counts as zero bytes written.
-pub(in crate::rpc) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
-    loop {
-        // A plugin may have changed what SIGPIPE does.
-        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(0),
-            other => return other,
-        }
-    }
-}
-
-fn unread(socket: BorrowedFd<'_>) -> bool {
-    rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
 }

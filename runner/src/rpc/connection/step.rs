@@ -112,3 +112,8 @@ pub(in crate::rpc) enum Late<C: Call> {
     /// A call that another thread has and will finish.
     Running(Running<C>),
 }
+
+/// A step that waits.
+pub(super) fn wait<C: Call>(event: Event, until: Instant) -> Step<C> {
+    Step::Wait(Wait { event, until })
+}

@@ -1,8 +1,7 @@
 //! Carries out what `reload` decides, and says what became of each library.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::stager::StagerReport;
 use super::{FolderError, Scan, Supervisor};
@@ -11,21 +10,25 @@ use crate::supervise::reload::Step;
 use crate::supervise::staging::Outcome;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 
+/// How long SIGHUP makes the folder looked at with `hot_reload: false`: files settle, and the grace of a removed one
+/// passes.
+const LOOK: Duration = Duration::from_secs(5);
+
 impl Supervisor {
-    pub(super) fn rescan(&self) {
+    pub(super) fn rescan(&mut self) {
+        if let Some(until) = &mut self.libraries.looked_at_until {
+            *until = Instant::now() + LOOK;
+        }
         match &self.libraries.watch {
-            Some(_) if self.libraries.frozen.load(Ordering::Relaxed) => tracing::warn!(
-                hint = "set plugins.hot_reload: true, or restart the runner",
-                "the plugins folder is not looked at again: plugins.hot_reload is false"
-            ),
             Some(watch) => watch.stir(),
             None => tracing::warn!(hint = "set plugins.dir", "there is no plugins folder"),
         }
     }
 
     pub(super) fn scanned(&mut self, scan: Result<Scan, FolderError>) {
-        if self.libraries.frozen.load(Ordering::Relaxed) {
-            return; // a last look that was under way
+        let until = self.libraries.looked_at_until;
+        if until.is_some_and(|until| Instant::now() > until) {
+            return;
         }
         match scan {
             Ok(scan) => {

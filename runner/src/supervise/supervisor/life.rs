@@ -1,8 +1,8 @@
 //! A worker's life: started, made to serve, replaced when it dies, drained at the end.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use super::{Flow, Supervisor, Timer};
 use crate::supervise::control::message::{Start, ToWorker};
@@ -87,7 +87,9 @@ impl Supervisor {
         }
         worker.tell(ToWorker::Serve);
         if !self.config.plugins.hot_reload {
-            self.libraries.frozen.store(true, Ordering::Relaxed);
+            self.libraries
+                .looked_at_until
+                .get_or_insert_with(Instant::now);
         }
         let offers = self.libraries.offers.values();
         let plugins: usize = offers.map(|(_, plugins)| plugins.len()).sum();
