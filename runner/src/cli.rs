@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
+mod list;
 mod start;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
 use crate::{dev, exit};
+pub use list::{List, Place, Schema};
 pub use start::Start;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -43,6 +45,8 @@ pub enum Command {
     Start(Start),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
+    List(List),
+    Schema(Schema),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
@@ -72,6 +76,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
         Command::Dev(options) => dev::run(options),
+        Command::List(list) => list.run(),
+        Command::Schema(schema) => schema.run(),
         Command::Worker => start::worker(),
     }
 }

@@ -12,3 +12,4 @@ pub mod metadata;
 pub mod pace;
 pub mod registry;
 pub mod retire;
+pub mod schema;

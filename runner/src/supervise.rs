@@ -17,6 +17,7 @@ mod parent;
 mod privileges;
 mod reach;
 pub mod reload;
+pub mod shelf;
 mod signals;
 mod socket;
 mod spawn;

@@ -12,6 +12,7 @@ use super::instance::{Init, Instance};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
+use super::schema::Schema;
 use crate::config::Config;
 
 /// A library on its way to become a generation.
@@ -36,8 +37,8 @@ pub struct Generation {
     pub file: PathBuf,
     /// What the author says of the plugin.
     pub about: About,
-    /// JSON Schema of its conf; null when it has none.
-    pub schema: Value,
+    /// What may stand in its conf; `None` when it reads the bytes itself.
+    pub schema: Option<Schema>,
     /// Phases it has, as bits `1 << numbers::phase`.
     pub phases: u32,
     /// Where its code may run.
@@ -73,6 +74,11 @@ impl Generation {
         })?;
         let about = candidate.about;
         let described: Value = serde_json::from_str(&module.describe()()).unwrap_or_default();
+        let schema = described.get("schema").cloned().unwrap_or_default();
+        let schema = Schema::new(schema).map_err(|error| Refused {
+            cause: format!("the JSON Schema of its configuration cannot be used: {error}"),
+            hint: Some("see `schemars` attributes on its Config".to_owned()),
+        })?;
         let init = Init {
             generation: candidate.number,
             level: crate::telemetry::level() as u32,
@@ -89,7 +95,7 @@ impl Generation {
         Ok(Arc::new(Self {
             number: candidate.number,
             file: candidate.file,
-            schema: described.get("schema").cloned().unwrap_or_default(),
+            schema,
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
             failures: AtomicU64::new(0),

@@ -3,6 +3,7 @@
 mod configuration;
 mod failing;
 mod framing;
+mod listing;
 mod log_phase;
 mod logging;
 mod processes;
