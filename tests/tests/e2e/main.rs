@@ -3,6 +3,7 @@
 mod configuration;
 mod failing;
 mod framing;
+mod kong_plugins;
 mod listing;
 mod log_phase;
 mod logging;
