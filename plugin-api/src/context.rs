@@ -70,7 +70,7 @@ pub struct ConfContext {
 
 impl ConfContext {
     /// The gateway's key of the configuration: for APISIX `route#<id>#<plugin>#<version>`. Bytes that are not UTF-8
-    /// are replaced by U+FFFD.
+    /// are replaced by U+FFFD. What is made of the conf may go on serving it under a later version of its key.
     pub fn route_key(&self) -> &str {
         &self.route_key
     }

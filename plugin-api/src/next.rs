@@ -32,7 +32,7 @@ impl Next {
     ///
     /// `status` is 200 to 599; 0 stands for the gateway's own default (200 on a request). Others make the phase fail:
     /// a gateway drops the client on 1xx. An empty body with a status of 300 or more is replaced by the gateway's own
-    /// page (APISIX).
+    /// page (APISIX). On a response, an answer without headers gets a Content-Type, `text/plain`.
     pub fn respond(status: u16) -> Respond {
         Respond(Answer {
             status,

@@ -1,7 +1,11 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
+mod ask;
 mod list;
+mod log_level;
+mod reload;
 mod start;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -43,6 +47,9 @@ pub struct Cli {
 pub enum Command {
     #[command(visible_alias = "run")]
     Start(Start),
+    Status(status::Show),
+    Reload(reload::Reload),
+    LogLevel(log_level::SetLevel),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     List(List),
@@ -50,6 +57,9 @@ pub enum Command {
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
+    /// The process in which a new library is tried; started by `start`.
+    #[command(hide = true)]
+    Probe,
 }
 
 /// The arguments of this process.
@@ -78,7 +88,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(options) => dev::run(options),
         Command::List(list) => list.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Status(status) => status.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
+        Command::Probe => start::probe(),
     }
 }
 

@@ -79,6 +79,19 @@ pub enum Level {
     Trace = 5,
 }
 
+impl Level {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -115,6 +128,8 @@ pub struct Plugins {
     pub allow_writable: bool,
     /// How long the first call waits for the libraries at start.
     pub load_deadline: Duration,
+    /// How long opening, starting and each conf of a library may take in its probe.
+    pub probe_deadline: Duration,
 }
 
 /// What a call gets when a plugin fails.
@@ -201,6 +216,7 @@ impl Default for Plugins {
             hot_reload: true,
             allow_writable: false,
             load_deadline: Duration::from_secs(10),
+            probe_deadline: Duration::from_secs(5),
         }
     }
 }
@@ -209,6 +225,13 @@ impl Plugins {
     /// What a failure of this plugin means for its call.
     pub fn on_failure(&self, plugin: &str) -> OnFailure {
         self.on_failure.get(plugin).copied().unwrap_or_default()
+    }
+
+    /// Whether this plugin may serve, as `enabled` and `disabled` say.
+    pub fn wants(&self, plugin: &str) -> bool {
+        let enabled = self.enabled.as_ref();
+        let is_in = |names: &Vec<String>| names.iter().any(|name| name == plugin);
+        enabled.is_none_or(is_in) && !is_in(&self.disabled)
     }
 }
 

@@ -88,6 +88,14 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     runtime.block_on(serve(options, routes, upstream))
 }
 
+/// How many routes the text of a routes file has, or all its faults, with their lines. Opens nothing.
+///
+/// # Errors
+/// The faults.
+pub fn check_routes(text: &str) -> Result<usize, Vec<String>> {
+    routes::check(text)
+}
+
 async fn serve(options: Options, routes: Routes, upstream: Option<Target>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

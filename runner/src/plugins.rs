@@ -13,3 +13,9 @@ pub mod pace;
 pub mod registry;
 pub mod retire;
 pub mod schema;
+pub mod tally;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) mod fake;
+}

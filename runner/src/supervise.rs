@@ -6,15 +6,19 @@
 //! Worker: `worker → privileges, orders → workshop` (which `request` and `plugins` implement).
 
 pub mod accounts;
+pub mod admin;
 mod backoff;
 pub mod control;
 mod descriptors;
 pub mod fingerprint;
+mod fit;
 pub mod folder;
 mod leave;
 mod output;
 mod parent;
 mod privileges;
+pub mod probe;
+mod prober;
 mod reach;
 pub mod reload;
 pub mod shelf;
@@ -26,6 +30,7 @@ mod start;
 pub mod state;
 mod supervisor;
 pub mod tokens;
+mod verdicts;
 pub mod watch;
 pub mod worker;
 pub mod workshop;

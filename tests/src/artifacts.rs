@@ -1,7 +1,9 @@
 //! The runner and the libraries that the tests use: built once in a run, with cargo. Tests get copies, never these.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use xtask::{cargo, plugins};
@@ -27,8 +29,12 @@ fn built() -> &'static Built {
         let runner = files
             .into_iter()
             .find(|file| file.ends_with("plugin-runner"));
+        let runner = runner.expect("the build makes the runner");
+        // A copy: a test builds another runner, which takes its place in cargo's folder.
+        let own = target.join("test-runner");
+        fs::create_dir_all(&own).unwrap();
         Built {
-            runner: runner.expect("the build makes the runner"),
+            runner: plugins::lay_as(&runner, &own, "plugin-runner").unwrap(),
             plugins,
         }
     })
@@ -74,6 +80,20 @@ pub fn patched(plugin: &str, old: &[u8], new: &[u8]) -> Vec<u8> {
         bytes[place..place + new.len()].copy_from_slice(new);
     }
     bytes
+}
+
+/// The SHA-256 sum of bytes, as `sha256sum` prints it.
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut tool = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = tool.stdin.take().unwrap();
+    input.write_all(bytes).unwrap();
+    drop(input);
+    let output = tool.wait_with_output().unwrap().stdout;
+    String::from_utf8(output).unwrap()[..64].to_owned()
 }
 
 fn memchr_all(bytes: &[u8], part: &[u8]) -> Vec<usize> {

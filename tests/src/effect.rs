@@ -150,15 +150,9 @@ pub fn with_all_headers(call: &Frame, reply: &Answer) -> Answer {
     }
 }
 
-/// What belongs to one connection, and the date, which the gateway writes itself.
+/// What belongs to one connection.
 fn is_of_one_hop(name: &[u8]) -> bool {
-    let names = [
-        "connection",
-        "date",
-        "keep-alive",
-        "transfer-encoding",
-        "upgrade",
-    ];
+    let names = ["connection", "keep-alive", "transfer-encoding", "upgrade"];
     names
         .iter()
         .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))

@@ -63,6 +63,13 @@ impl Gateway {
         }
     }
 
+    /// Waits ten times as long for a frame.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        self.stream.set_read_timeout(Some(10 * DEADLINE)).unwrap();
+        self
+    }
+
     /// Adds a variable that it knows.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {

@@ -1,6 +1,7 @@
 //! The runner as a child process: its own folder, socket, configuration and log. It ends with the test; its log is
 //! printed when the test fails.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,8 @@ use crate::wait;
 pub struct Setup {
     folder: TempDir,
     config: String,
+    /// The executable, and what it is started through.
+    program: Vec<OsString>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -34,6 +37,7 @@ impl Setup {
         let setup = Self {
             folder,
             config: String::new(),
+            program: vec![artifacts::runner().into()],
             arguments: Vec::new(),
             environment: Vec::new(),
         };
@@ -47,6 +51,22 @@ impl Setup {
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         self.config.push_str(text);
+        self
+    }
+
+    /// Starts another build of the runner.
+    #[must_use]
+    pub fn executable(mut self, executable: PathBuf) -> Self {
+        self.program = vec![executable.into()];
+        self
+    }
+
+    /// Starts it through another program; called again, it adds arguments for that.
+    #[must_use]
+    pub fn wrapped(mut self, program: &[&str]) -> Self {
+        let at = self.program.len() - 1;
+        let words = program.iter().map(OsString::from);
+        self.program.splice(at..at, words);
         self
     }
 
@@ -97,7 +117,8 @@ impl Setup {
     pub fn command(&self) -> Command {
         let config = self.folder.path().join("config.yaml");
         fs::write(&config, format!("state:\n  dir: state\n{}", self.config)).unwrap();
-        let mut command = Command::new(artifacts::runner());
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]);
         command.args(["start", "--config"]).arg(config);
         command.arg("--plugins").arg(self.plugins());
         command
@@ -195,7 +216,13 @@ impl Runner {
     /// The process that runs the plugins.
     #[track_caller]
     pub fn worker(&self) -> u32 {
-        wait::until("there is a worker", || self.children().first().copied())
+        let is_worker = |pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "plugin-worker")
+        };
+        wait::until("there is a worker", || {
+            self.children().into_iter().find(is_worker)
+        })
     }
 
     /// Starts it again, in the same folder, after it has ended.
@@ -238,6 +265,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 impl Drop for Runner {
+    #[expect(clippy::print_stdout, reason = "a failed test shows it")]
     fn drop(&mut self) {
         // Its worker ends with it.
         let _ = self.child.kill();

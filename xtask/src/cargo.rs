@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+/// Makes cargo name the files it makes, for programs; people still see its progress and what fails.
+pub const JSON: &str = "--message-format=json-render-diagnostics";
+
 /// The project's top folder.
 pub fn root() -> PathBuf {
     // `cargo run` says where the package lies now; the value of the build would be stale after a move.
@@ -48,7 +51,14 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// # Errors
 /// The build fails.
 pub fn build(command: &mut Command) -> Result<Vec<PathBuf>> {
-    command.arg("--message-format=json-render-diagnostics");
+    artifacts(command.arg(JSON))
+}
+
+/// As [`build`], for a command that has [`JSON`] among its arguments already.
+///
+/// # Errors
+/// The build fails.
+pub fn artifacts(command: &mut Command) -> Result<Vec<PathBuf>> {
     let shown = shown(command);
     let child = command.stdout(Stdio::piped()).spawn();
     let child = child.with_context(|| format!("starting `{shown}`"))?;

@@ -68,12 +68,28 @@ impl Copy {
         self.build_with(&mut command)
     }
 
+    /// Builds the copy with more arguments for the compiler of the plugin itself; what it depends on stays as it is.
+    ///
+    /// # Errors
+    /// The build fails.
+    pub fn build_for(&self, compiler: &[&str]) -> Result<PathBuf> {
+        let mut command = cargo::cargo();
+        command
+            .args(["rustc", cargo::JSON, "--target-dir"])
+            .arg(cargo::target_folder()?);
+        command.arg("--").args(compiler);
+        self.library_of(cargo::artifacts(command.current_dir(&self.folder))?)
+    }
+
     /// Builds the copy with the given command, which starts with a cargo and its subcommand.
     ///
     /// # Errors
     /// The build fails.
     pub fn build_with(&self, command: &mut Command) -> Result<PathBuf> {
-        let files = cargo::build(command.current_dir(&self.folder))?;
+        self.library_of(cargo::build(command.current_dir(&self.folder))?)
+    }
+
+    fn library_of(&self, files: Vec<PathBuf>) -> Result<PathBuf> {
         let name = format!("lib{}.so", self.library);
         let library = files.into_iter().find(|file| file.ends_with(&name));
         library.with_context(|| format!("the build of `{}` made no {name}", self.package))

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "commands print what they do")]
 
+pub mod bench;
 pub mod cargo;
 pub mod codegen;
 pub mod demo;

@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{codegen, demo, lint, plugins, test, tidy};
+use xtask::{bench, codegen, demo, lint, plugins, test, tidy};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -39,6 +39,12 @@ const TASKS: &[Task] = &[
         arguments: "--out DIR [--release] [--with-test-plugins]",
         about: "build the example plugins and lay their .so files into DIR",
         run: plugins::run,
+    },
+    Task {
+        name: "bench",
+        arguments: "[--guard] [--json FILE] [--plot FILE] [--help]",
+        about: "measure the runner against the fastest server there can be",
+        run: bench::run,
     },
     Task {
         name: "lint",

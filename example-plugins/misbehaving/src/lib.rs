@@ -27,7 +27,7 @@ fn access() -> String {
 /// `plugins.settings.misbehaving`.
 #[config]
 pub struct Settings {
-    /// `panic`, `fail` or `hang`.
+    /// `panic`, `fail`, `hang`, `abort`, `exit`, `segfault`, or `hang_in_probe`.
     #[serde(default)]
     init: String,
 }
@@ -61,6 +61,10 @@ impl Plugin for Misbehaving {
             "panic" => panic!("started as it was told to"),
             "fail" => bail!("was told to fail"),
             "hang" if context.purpose() == Purpose::Serve => wait(u64::MAX),
+            "hang_in_probe" if context.purpose() == Purpose::Probe => wait(u64::MAX),
+            "abort" => std::process::abort(),
+            "exit" => std::process::exit(0),
+            "segfault" => segfault(),
             _ => {}
         }
         tracing::debug!("made an instance");

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::{self, Config, Sources, StartOptions};
-use crate::supervise::{self, worker::inside};
+use crate::supervise::{self, probe, worker};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,9 +72,13 @@ fn verdict(config: &Config) -> String {
 }
 
 fn serve(config: Config, options: StartOptions) -> anyhow::Result<()> {
-    supervise::start(config, options, &inside)
+    supervise::start(config, options, &worker::inside)
 }
 
 pub(super) fn worker() -> anyhow::Result<()> {
-    supervise::worker::main(&inside)
+    worker::main(&worker::inside)
+}
+
+pub(super) fn probe() -> anyhow::Result<()> {
+    probe::main(&probe::inside)
 }

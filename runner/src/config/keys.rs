@@ -78,6 +78,9 @@ pub(super) const SECTIONS: &[Section] = &[
             key("load_deadline", |c, f| {
                 put(&mut c.plugins.load_deadline, f.duration(HOUR));
             }),
+            key("probe_deadline", |c, f| {
+                put(&mut c.plugins.probe_deadline, f.duration(HOUR));
+            }),
         ],
     },
     Section {

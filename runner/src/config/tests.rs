@@ -144,6 +144,7 @@ plugins:
   hot_reload: false
   allow_writable: true
   load_deadline: 2m
+  probe_deadline: 3s
 calls: {deadline: 500ms}
 worker: {user: root, memory_limit: 512MiB, event_loops: $env.LOOPS, threads: 8}
 state: {dir: /srv/state}
@@ -185,6 +186,7 @@ tokens: {max: 1_000, expire: 60}
             hot_reload: false,
             allow_writable: true,
             load_deadline: Duration::from_secs(120),
+            probe_deadline: Duration::from_secs(3),
         },
         calls: Calls {
             deadline: Duration::from_millis(500),

@@ -28,7 +28,8 @@ impl SocketFolder {
     pub(super) fn create() -> anyhow::Result<Self> {
         let path =
             std::env::temp_dir().join(format!("plugin-runner-dev-{}", super::random_hex(16)));
-        let made = DirBuilder::new().mode(0o700).create(&path);
+        // Searchable: else the runner warns that gateways of other users cannot reach the socket.
+        let made = DirBuilder::new().mode(0o711).create(&path);
         made.with_context(|| format!("cannot create the socket's folder {}", path.display()))?;
         Ok(Self(path))
     }

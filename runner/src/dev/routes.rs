@@ -77,6 +77,16 @@ impl Stamp {
     }
 }
 
+/// See [`super::check_routes`].
+pub(super) fn check(text: &str) -> Result<usize, Vec<String>> {
+    let parsed = parse::parse(text, 1);
+    if parsed.faults.is_empty() {
+        return Ok(parsed.routes.len());
+    }
+    let place = |(line, message): (usize, String)| format!("{line}: {message}");
+    Err(parsed.faults.into_iter().map(place).collect())
+}
+
 impl Routes {
     /// Reads a file. All faults at once.
     pub(super) fn read(path: &Path) -> Result<Self, RoutesError> {

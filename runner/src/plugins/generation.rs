@@ -2,18 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use plugin_api::abi::HostRef;
 use plugin_api::abi::numbers::phase;
+use plugin_api::abi::{HostRef, ModuleRef};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
-use super::instance::{Init, Instance};
+use super::instance::{Init, Instance, Purpose};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
 use super::schema::Schema;
+use super::tally::Tally;
 use crate::config::Config;
+
+/// Confs of one generation that are configured at once: one that hangs in all of them leaves threads for the others.
+pub(super) const CONFIGURED_AT_ONCE: usize = 8;
 
 /// A library on its way to become a generation.
 #[derive(Debug, Clone)]
@@ -43,8 +47,10 @@ pub struct Generation {
     pub phases: u32,
     /// Where its code may run.
     pub pace: Pace,
-    /// Phases that failed.
-    pub failures: AtomicU64,
+    /// One permit for each of its confs that is being configured.
+    pub configuring: Arc<Semaphore>,
+    /// What it has done.
+    pub tally: Tally,
     pub(super) instance: Instance,
 }
 
@@ -58,20 +64,31 @@ pub struct Refused {
     pub hint: Option<String>,
 }
 
-impl Generation {
-    /// Opens the copy and runs `init_worker`. Runs author code; may take long.
+impl Candidate {
+    /// Opens the copy: its constructors run.
     ///
     /// # Errors
-    /// The library cannot be opened, or its `init_worker` failed.
-    pub fn load(
+    /// It cannot be opened, or does not fit.
+    pub fn open(&self) -> Result<ModuleRef, Refused> {
+        library::open(&self.copy).map_err(|error| Refused {
+            cause: error.to_string(),
+            hint: Some("rebuild it against the plugin-api of this runner's ABI".to_owned()),
+        })
+    }
+}
+
+impl Generation {
+    /// Runs `init_worker` of a library that [`Candidate::open`] has opened. Runs author code; may take long.
+    ///
+    /// # Errors
+    /// Its `init_worker` failed.
+    pub fn start(
         candidate: Candidate,
+        module: ModuleRef,
+        purpose: Purpose,
         config: &Config,
         host: HostRef,
     ) -> Result<Arc<Self>, Refused> {
-        let module = library::open(&candidate.copy).map_err(|error| Refused {
-            cause: error.to_string(),
-            hint: Some("rebuild it against the plugin-api of this runner's ABI".to_owned()),
-        })?;
         let about = candidate.about;
         let described: Value = serde_json::from_str(&module.describe()()).unwrap_or_default();
         let schema = described.get("schema").cloned().unwrap_or_default();
@@ -80,6 +97,7 @@ impl Generation {
             hint: Some("see `schemars` attributes on its Config".to_owned()),
         })?;
         let init = Init {
+            purpose,
             generation: candidate.number,
             level: crate::telemetry::level() as u32,
             settings: config
@@ -98,7 +116,8 @@ impl Generation {
             schema,
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
-            failures: AtomicU64::new(0),
+            configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
+            tally: Tally::default(),
             about,
             instance,
         }))
@@ -127,11 +146,6 @@ impl Generation {
             .filter_map(|(name, needs)| Some((number(name)?, needs)))
     }
 
-    /// Counts a phase that failed.
-    pub fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Sets the level of the plugin's events.
     pub fn set_level(&self, level: u32) {
         self.instance.set_level(level);
@@ -154,7 +168,7 @@ const PHASES: [(&str, u32); 6] = [
     ("log", phase::LOG),
 ];
 
-fn bits(phases: &[String]) -> u32 {
+pub(super) fn bits(phases: &[String]) -> u32 {
     phases
         .iter()
         .filter_map(|name| number(name))

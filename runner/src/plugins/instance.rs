@@ -15,11 +15,33 @@ pub struct Instance {
     module: ModuleRef,
     host: HostRef,
     handle: Handle,
+    purpose: Purpose,
+}
+
+/// What an instance is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve calls.
+    Serve,
+    /// To see whether the library works, in a process that is thrown away.
+    Probe,
+}
+
+impl Purpose {
+    /// As plugin-api reads it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Probe => "probe",
+        }
+    }
 }
 
 /// What `init_worker` is told.
 #[derive(Debug)]
 pub struct Init<'a> {
+    /// What for.
+    pub purpose: Purpose,
     /// Number of the generation.
     pub generation: u64,
     /// Events above this level are not sent (1 error … 5 trace).
@@ -35,7 +57,7 @@ impl Instance {
     /// The author's reason.
     pub fn init(module: ModuleRef, host: HostRef, init: &Init<'_>) -> Result<Self, String> {
         let context = json!({
-            "purpose": "serve",
+            "purpose": init.purpose.name(),
             "generation": init.generation,
             "level": init.level,
             "settings": init.settings,
@@ -46,6 +68,7 @@ impl Instance {
             module,
             host,
             handle,
+            purpose: init.purpose,
         })
     }
 
@@ -55,7 +78,8 @@ impl Instance {
     }
 
     fn configure(&self, value: &[u8], route_key: &str) -> Result<Handle, String> {
-        let context = json!({ "purpose": "serve", "route_key": route_key }).to_string();
+        let purpose = self.purpose.name();
+        let context = json!({ "purpose": purpose, "route_key": route_key }).to_string();
         let (value, context) = (Bytes::new(value), Bytes::new(context.as_bytes()));
         made(self.module.configure()(self.handle, value, context))
     }
@@ -127,6 +151,7 @@ impl Prepared {
             module,
             host,
             handle,
+            ..
         } = &self.generation.instance;
         match module.run()(*handle, self.handle, phase, *host, call) {
             decision::CONTINUE => Decision::Continue,

@@ -27,6 +27,8 @@ struct State {
 struct Offers {
     by_file: BTreeMap<PathBuf, Arc<Generation>>,
     serving: Option<Arc<Generation>>,
+    /// The file that served last; `None` until one has.
+    served: Option<PathBuf>,
 }
 
 /// What a name is served by after a change.
@@ -45,6 +47,13 @@ pub enum Unserved {
     Unknown,
     /// Several libraries offer it, and none has served before.
     Ambiguous(Vec<String>),
+    /// The configuration names a file that does not offer it.
+    NotChosen {
+        /// What `plugins.files` says.
+        chosen: String,
+        /// The files that do.
+        offered: Vec<String>,
+    },
 }
 
 impl Registry {
@@ -56,51 +65,40 @@ impl Registry {
         }
     }
 
-    /// Adds a generation, instead of the one that its file gave before. Returns what changed: nothing, while another
-    /// library serves the name or the registry is not open.
-    pub fn add(&self, generation: &Arc<Generation>) -> Option<Change> {
+    /// Adds a generation, instead of what its file gave before. Returns what changed: nothing, while another library
+    /// serves the name or the registry is not open.
+    pub fn add(&self, generation: &Arc<Generation>) -> Vec<Change> {
         let mut state = self.lock();
         state.numbers.retain(|_, known| known.strong_count() > 0);
         state
             .numbers
             .insert(generation.number, Arc::downgrade(generation));
-        let open = state.open;
-        let offers = state.names.entry(generation.name().to_owned()).or_default();
-        offers
-            .by_file
-            .insert(generation.file.clone(), Arc::clone(generation));
-        if !open {
-            return None;
-        }
-        let chosen = self.files.get(generation.name()).map(String::as_str);
-        offers.choose(generation.name(), chosen)
+        let (name, file) = (generation.name(), &generation.file);
+        let offers = state.names.entry(name.to_owned()).or_default();
+        offers.by_file.insert(file.clone(), Arc::clone(generation));
+        let before = state.names.iter_mut().filter(|(other, _)| *other != name);
+        before.for_each(|(_, offers)| drop(offers.by_file.remove(file)));
+        self.choose(&mut state)
     }
 
     /// Takes away what a file offered. Another library that offers the same plugin takes over.
     pub fn remove(&self, file: &Path) -> Vec<Change> {
         let mut state = self.lock();
-        let open = state.open;
-        let mut changes = Vec::new();
-        for (name, offers) in &mut state.names {
-            if offers.by_file.remove(file).is_some() && open {
-                let chosen = self.files.get(name).map(String::as_str);
-                changes.extend(offers.choose(name, chosen));
-            }
+        for offers in state.names.values_mut() {
+            offers.by_file.remove(file);
         }
-        state.names.retain(|_, offers| !offers.by_file.is_empty());
-        changes
+        self.choose(&mut state)
     }
 
-    /// Ends the collecting. Returns what serves from now on.
-    pub fn open(&self) -> Vec<Change> {
+    /// Ends the collecting. `served`: the files that served each name in the worker before this one, which has not
+    /// been a cold start then. Returns what serves from now on.
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>) -> Vec<Change> {
         let mut state = self.lock();
         state.open = true;
-        let names = state.names.iter_mut();
-        names
-            .filter_map(|(name, offers)| {
-                offers.choose(name, self.files.get(name).map(String::as_str))
-            })
-            .collect()
+        for (name, offers) in &mut state.names {
+            offers.served = served.get(name).cloned();
+        }
+        self.choose(&mut state)
     }
 
     /// Whether the collecting has ended.
@@ -117,7 +115,11 @@ impl Registry {
         let offers = state.names.get(name).ok_or(Unserved::Unknown)?;
         offers.serving.clone().ok_or_else(|| {
             let files = offers.by_file.keys().map(|file| file_name(file).to_owned());
-            Unserved::Ambiguous(files.collect())
+            let offered = files.collect();
+            match self.files.get(name).cloned() {
+                Some(chosen) => Unserved::NotChosen { chosen, offered },
+                None => Unserved::Ambiguous(offered),
+            }
         })
     }
 
@@ -144,6 +146,20 @@ impl Registry {
             .count()
     }
 
+    /// Lets every name be served by whom it should. Nothing changes before the registry is open.
+    fn choose(&self, state: &mut State) -> Vec<Change> {
+        if !state.open {
+            return Vec::new();
+        }
+        let names = state.names.iter_mut();
+        let changes = names.filter_map(|(name, offers)| {
+            offers.choose(name, self.files.get(name).map(String::as_str))
+        });
+        let changes = changes.collect();
+        state.names.retain(|_, offers| !offers.by_file.is_empty());
+        changes
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,8 +168,8 @@ impl Registry {
 impl Offers {
     /// The file that the configuration names; else the one that serves already; else the only one.
     fn choose(&mut self, name: &str, chosen: Option<&str>) -> Option<Change> {
-        let serves = self.serving.as_ref().map(|serving| serving.file.as_path());
-        let now = match (chosen, serves.and_then(|file| self.by_file.get(file))) {
+        let served = self.served.as_ref().and_then(|file| self.by_file.get(file));
+        let now = match (chosen, served) {
             (Some(chosen), _) => self
                 .by_file
                 .values()
@@ -167,6 +183,7 @@ impl Offers {
         if number(&now) == number(&self.serving) {
             return None;
         }
+        self.served = now.as_ref().map(|now| now.file.clone());
         self.serving = now.clone();
         Some(Change {
             name: name.to_owned(),
@@ -174,3 +191,6 @@ impl Offers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,15 @@
 //! deadline, and nobody else does.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::chain::{Chain, Link, LinkState, Snapshot};
+use super::chain::{Chain, Link, LinkState};
+use super::prepared::PreparedConfs;
 use crate::config::Config;
 use crate::plugins::generation::Generation;
-use crate::plugins::instance::Prepared;
 use crate::plugins::registry::{Registry, Unserved};
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
@@ -21,9 +21,16 @@ const THREADS: usize = 64;
 /// Configures confs, off the event loops.
 #[derive(Debug)]
 pub struct Assembler {
+    assembly: Arc<Assembly>,
+    threads: Runtime,
+}
+
+/// What an assembly needs.
+#[derive(Debug)]
+struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
-    threads: Runtime,
+    prepared: PreparedConfs,
 }
 
 impl Assembler {
@@ -36,18 +43,21 @@ impl Assembler {
             .thread_name("configure")
             .enable_time()
             .build()?;
-        Ok(Self {
+        let assembly = Assembly {
             registry,
             config,
+            prepared: PreparedConfs::default(),
+        };
+        Ok(Self {
+            assembly: Arc::new(assembly),
             threads,
         })
     }
 
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
-        let (registry, config) = (Arc::clone(&self.registry), Arc::clone(&self.config));
-        self.threads
-            .spawn_blocking(move || run(&chain, &registry, &config))
+        let assembly = Arc::clone(&self.assembly);
+        self.threads.spawn(assembly.run(chain))
     }
 
     /// Assembles chains and waits until all are done, at most `within`. Not for event loops.
@@ -58,7 +68,7 @@ impl Assembler {
             .collect();
         let all = async {
             for job in jobs {
-                // A job that panicked has logged it; its chain keeps what it had.
+                // Only the end of the runtime ends a job before its time.
                 let _ = job.await;
             }
         };
@@ -73,48 +83,72 @@ impl Assembler {
     }
 }
 
-fn run(chain: &Chain, registry: &Registry, config: &Config) {
-    let _one_at_a_time = chain
-        .assembly
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let before = chain.snapshot();
-    let links = chain
-        .conf
-        .plugins
-        .iter()
-        .enumerate()
-        .map(|(index, conf)| Link {
-            name: conf.name.clone(),
-            state: link(chain, index, &before, registry),
-            on_failure: config.plugins.on_failure(&conf.name),
-        });
-    chain.publish(links.collect());
+impl Assembly {
+    async fn run(self: Arc<Self>, chain: Arc<Chain>) {
+        let number = chain.begin();
+        let before = chain.snapshot();
+        let mut links = Vec::with_capacity(chain.conf.plugins.len());
+        for (index, conf) in chain.conf.plugins.iter().enumerate() {
+            let before = before.links.get(index).map(|link| link.state.clone());
+            let Some(state) = Arc::clone(&self).link(&chain, index, before).await else {
+                return;
+            };
+            links.push(Link {
+                name: conf.name.clone(),
+                state,
+                on_failure: self.config.plugins.on_failure(&conf.name),
+            });
+        }
+        chain.publish(number, links);
+    }
+
+    /// `None` after a panic, which has been logged, or at the end of the process: the chain keeps what it had.
+    async fn link(
+        self: Arc<Self>,
+        chain: &Arc<Chain>,
+        index: usize,
+        before: Option<LinkState>,
+    ) -> Option<LinkState> {
+        let name = &chain.conf.plugins[index].name;
+        let generation = match self.registry.serving(name) {
+            Ok(generation) => generation,
+            Err(unserved) => return Some(unserved_link(chain, name, &unserved, &self.config)),
+        };
+        if let Some(LinkState::Ready(prepared)) = &before
+            && prepared.generation().number == generation.number
+        {
+            return before;
+        }
+        // Held for this conf alone: the chain's other plugins are not kept from other routes.
+        let permit = Arc::clone(&generation.configuring).acquire_owned().await;
+        let chain = Arc::clone(chain);
+        let configure = move || {
+            let _permit = permit;
+            match self.prepared.get(&generation, &chain.conf, index) {
+                Ok(prepared) => LinkState::Ready(prepared),
+                Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
+            }
+        };
+        tokio::task::spawn_blocking(configure).await.ok()
+    }
 }
 
-fn link(chain: &Chain, index: usize, before: &Snapshot, registry: &Registry) -> LinkState {
-    let conf = &chain.conf.plugins[index];
-    let before = before.links.get(index).map(|link| &link.state);
-    let generation = match registry.serving(&conf.name) {
-        Ok(generation) => generation,
-        Err(unserved) => return unserved_link(chain, &conf.name, &unserved),
-    };
-    if let Some(LinkState::Ready(prepared)) = before
-        && prepared.generation().number == generation.number
-    {
-        return LinkState::Ready(Arc::clone(prepared));
-    }
-    match Prepared::new(&generation, &conf.value, &chain.conf.route_key) {
-        Ok(prepared) => LinkState::Ready(Arc::new(prepared)),
-        Err(error) => refused_link(chain, &generation, before, &error),
-    }
-}
-
-fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved) -> LinkState {
+fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved, config: &Config) -> LinkState {
     let (cause, hint) = match unserved {
+        Unserved::Unknown if !config.plugins.wants(name) => (
+            format!("plugin `{name}` is not enabled"),
+            "see `plugins.enabled` and `plugins.disabled` in the configuration".to_owned(),
+        ),
         Unserved::Unknown => (
             format!("no library offers plugin `{name}`"),
             "put its library into the plugins folder".to_owned(),
+        ),
+        Unserved::NotChosen { chosen, offered } => (
+            format!("plugin `{name}` shall be served by {chosen}, which does not offer it"),
+            format!(
+                "put that file into the plugins folder, or change plugins.files.{name}: there is {}",
+                offered.join(" and ")
+            ),
         ),
         Unserved::Ambiguous(files) => (
             format!(
@@ -161,3 +195,6 @@ fn refused_link(
     );
     LinkState::Failing(format!("plugin `{plugin}` refused its conf: {error}").into())
 }
+
+#[cfg(test)]
+mod tests;

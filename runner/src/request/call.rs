@@ -16,11 +16,11 @@ use super::end::End;
 use super::hook::Hook;
 use super::kept::Kept;
 use super::log_phase::ToLog;
-use super::reply;
 use super::run::{self, Place, Verdict};
 use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement};
 use super::state::{Message, State};
 use super::watched::WatchedCall;
+use super::{failures, reply};
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::Registry;
 use crate::protocol::message::{self, ExtraInfo, Question};
@@ -94,7 +94,7 @@ impl PluginCall {
         let message = match Message::parse(self.kind, &self.payload) {
             Ok(message) => message,
             Err(error) => {
-                message::error(out, unreadable("call", &error));
+                message::error(out, unreadable("a call", &error));
                 return None;
             }
         };
@@ -104,11 +104,14 @@ impl PluginCall {
         if verdict == Verdict::Answer
             && let Err(error) = reply::write(&state, out)
         {
-            tracing::error!(
-                id = message.id(),
-                route_key,
-                "the reply is too large for the protocol: {error}"
-            );
+            if let Some(before) = failures().admit(&format!("too long {route_key}")) {
+                tracing::error!(
+                    id = message.id(),
+                    route_key,
+                    before,
+                    "the reply is too large for the protocol: {error}"
+                );
+            }
             verdict = Verdict::Fail;
         }
         if verdict == Verdict::Fail {
@@ -200,13 +203,8 @@ impl Call for PluginCall {
         let wanted = self.snapshot.needs(self.kind).get(self.answered).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
-        ExtraInfo::parse(&payload).map_err(|error| {
-            tracing::warn!(
-                route_key = self.chain.conf.route_key,
-                "the gateway's answer cannot be read: {error}"
-            );
-            ErrorCode::BadRequest
-        })?;
+        ExtraInfo::parse(&payload)
+            .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
         self.answers.keep(wanted, payload);
         Ok(())
     }

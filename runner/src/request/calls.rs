@@ -1,13 +1,15 @@
 //! All that calls need, and how one begins: from a token to its chain.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::assemble::Assembler;
 use super::call::PluginCall;
 use super::chain::Chain;
-use super::chains::Chains;
+use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
 use super::service::{CallKind, ErrorCode, Refused, Service};
@@ -53,9 +55,9 @@ impl Calls {
         &self.config
     }
 
-    /// Begins to serve: the libraries that were collected are all there are for now.
-    pub fn open(&self) {
-        self.registry.open();
+    /// Begins to serve: the libraries that were collected are all there are for now. `served`: see [`Registry::open`].
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>) {
+        self.registry.open(served);
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
         }
@@ -64,7 +66,11 @@ impl Calls {
     /// Takes a conf whose token was assigned to an earlier worker.
     pub fn remember(&self, token: u32, payload: &[u8]) {
         match Conf::read(payload) {
-            Ok(conf) => self.add(token, conf),
+            Ok(conf) => {
+                if let Err(error) = self.add(token, conf) {
+                    tracing::error!(token, "the conf of an earlier worker is not taken: {error}");
+                }
+            }
             Err(error) => tracing::error!(
                 token,
                 "the conf of an earlier worker cannot be read: {error}"
@@ -73,12 +79,19 @@ impl Calls {
     }
 
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
-    fn add(&self, token: u32, conf: Conf) {
-        if let Some(chain) = self.chains.add(token, || Chain::new(token, conf))
+    fn add(&self, token: u32, conf: Conf) -> Result<(), Taken> {
+        if let Some(chain) = self.chains.add(token, conf)?
             && self.registry.is_open()
         {
             drop(self.assembler.assemble(chain));
         }
+        Ok(())
+    }
+
+    fn token(&self, payload: &[u8], conf: Conf) -> Result<u32, String> {
+        let token = self.tokens.assign(payload)?;
+        self.add(token, conf).map_err(|error| error.to_string())?;
+        Ok(token)
     }
 
     /// Moves the chains that name these plugins to what serves them now. Waits for their confs.
@@ -90,6 +103,17 @@ impl Calls {
         chains.sort_by_key(|chain| chain.token);
         chains.dedup_by_key(|chain| chain.token);
         self.assembler.assemble_all(chains, ASSEMBLY);
+    }
+
+    /// How many confs each generation serves, by its number.
+    pub fn confs(&self) -> HashMap<u64, usize> {
+        let mut confs = HashMap::new();
+        for chain in self.chains.all() {
+            for prepared in chain.snapshot().ready() {
+                *confs.entry(prepared.generation().number).or_default() += 1;
+            }
+        }
+        confs
     }
 
     /// Forgets the tokens that the gateway has forgotten long ago.
@@ -104,7 +128,7 @@ pub(super) fn unreadable(what: &str, error: &Malformed) -> ErrorCode {
     if let Some(before) = failures().admit(&format!("malformed {what} {error}")) {
         tracing::warn!(
             before,
-            "the gateway sent a {what} that cannot be read: {error}"
+            "the gateway sent {what} that cannot be read: {error}"
         );
     }
     ErrorCode::BadRequest
@@ -124,17 +148,19 @@ impl Service for Calls {
         let conf = match Conf::read(payload) {
             Ok(conf) => conf,
             Err(error) => {
-                return message::error(out, unreadable("PREPARE_CONF", &error));
+                return message::error(out, unreadable("a PREPARE_CONF", &error));
             }
         };
-        match self.tokens.assign(payload) {
+        let route_key = conf.route_key.clone();
+        match self.token(payload, conf) {
             Ok(token) => {
-                tracing::debug!(token, route_key = conf.route_key, "prepared");
-                self.add(token, conf);
+                tracing::debug!(token, route_key, "prepared");
                 message::prepared(out, token);
             }
             Err(error) => {
-                tracing::error!(route_key = conf.route_key, "no conf token: {error}");
+                if let Some(before) = failures().admit(&error) {
+                    tracing::error!(route_key, before, "no conf token: {error}");
+                }
                 message::error(out, ErrorCode::ServiceUnavailable);
             }
         }
@@ -145,7 +171,7 @@ impl Service for Calls {
             Ok(token) => token,
             Err(error) => {
                 return Err(Refused {
-                    code: unreadable("call", &error),
+                    code: unreadable("a call", &error),
                     payload,
                 });
             }

@@ -1,8 +1,7 @@
 //! The plugins behind one token. A call takes one snapshot and keeps it: versions never mix inside a call.
 
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -26,8 +25,10 @@ pub struct Chain {
     snapshot: ArcSwap<Snapshot>,
     /// True once every conf was configured or refused for the first time.
     ready: watch::Sender<bool>,
-    /// Held while confs are configured: one assembly at a time.
-    pub(super) assembly: Mutex<()>,
+    /// Number of the last assembly that was begun.
+    begun: AtomicU64,
+    /// Number of the last assembly that was published.
+    published: Mutex<u64>,
     /// Milliseconds since `born` of the last call.
     last_used: AtomicU64,
     born: Instant,
@@ -71,7 +72,8 @@ impl Chain {
             conf,
             snapshot: ArcSwap::default(),
             ready: watch::Sender::new(false),
-            assembly: Mutex::new(()),
+            begun: AtomicU64::new(0),
+            published: Mutex::new(0),
             last_used: AtomicU64::new(0),
             born: Instant::now(),
         }
@@ -87,8 +89,22 @@ impl Chain {
         (!*self.ready.borrow()).then(|| self.ready.subscribe())
     }
 
-    /// Puts another snapshot in place, for all calls from now on.
-    pub fn publish(&self, links: Vec<Link>) {
+    /// The number of an assembly that begins now: before it asks what serves.
+    pub fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Puts another snapshot in place, for all calls from now on; unless an assembly that began later was faster, as
+    /// one that hangs in author code must not keep its successors waiting.
+    pub fn publish(&self, assembly: u64, links: Vec<Link>) {
+        let mut last = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if assembly < *last {
+            return;
+        }
+        *last = assembly;
         self.snapshot.store(Arc::new(Snapshot::new(links)));
         self.ready.send_replace(true);
     }

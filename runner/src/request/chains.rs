@@ -5,10 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use super::chain::Chain;
+use super::conf::Conf;
 
 /// The chains of all live tokens. A call reads it once.
 #[derive(Debug, Default)]
 pub struct Chains(RwLock<HashMap<u32, Arc<Chain>>>);
+
+/// A token was assigned twice.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the token stands for another configuration already: this is a fault of the runner")]
+pub struct Taken;
 
 impl Chains {
     /// The chain behind a token.
@@ -16,17 +22,23 @@ impl Chains {
         self.read().get(&token).cloned()
     }
 
-    /// Adds a chain, unless its token is known: the same token always means the same configuration. Returns the new
-    /// one, which is to be assembled.
-    pub fn add(&self, token: u32, chain: impl FnOnce() -> Chain) -> Option<Arc<Chain>> {
+    /// Adds a chain, unless its token is known. Returns the new one, which is to be assembled.
+    ///
+    /// # Errors
+    /// The token stands for another configuration, which keeps it.
+    pub fn add(&self, token: u32, conf: Conf) -> Result<Option<Arc<Chain>>, Taken> {
         let mut chains = self.write();
         if let Some(known) = chains.get(&token) {
             known.touch(Instant::now());
-            return None;
+            return if known.conf == conf {
+                Ok(None)
+            } else {
+                Err(Taken)
+            };
         }
-        let chain = Arc::new(chain());
+        let chain = Arc::new(Chain::new(token, conf));
         chains.insert(token, Arc::clone(&chain));
-        Some(chain)
+        Ok(Some(chain))
     }
 
     /// All of them.
@@ -71,5 +83,23 @@ impl Chains {
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<u32, Arc<Chain>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_never_comes_to_mean_another_configuration() {
+        let chains = Chains::default();
+        let conf = |route_key: &str| Conf {
+            route_key: route_key.to_owned(),
+            plugins: Vec::new(),
+        };
+        assert!(chains.add(7, conf("route#1")).unwrap().is_some());
+        assert!(chains.add(7, conf("route#1")).unwrap().is_none());
+        assert_eq!(chains.add(7, conf("route#2")).unwrap_err(), Taken);
+        assert_eq!(chains.get(7).unwrap().conf, conf("route#1"));
     }
 }

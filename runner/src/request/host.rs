@@ -50,7 +50,7 @@ extern "C" fn next_minor() -> u32 {
 }
 
 thread_local! {
-    /// The call that runs on this thread, for the log lines of plugins: (id, route key, what runs).
+    /// The call that runs on this thread, for the log lines of plugins.
     static CURRENT: Cell<Option<CallPointer>> = const { Cell::new(None) };
 }
 
@@ -60,9 +60,17 @@ pub fn lend<R>(state: &mut State<'_>, code: impl FnOnce(CallPointer) -> R) -> R 
         pointer: std::ptr::from_mut(state).cast(),
     };
     CURRENT.set(Some(call));
-    let result = code(call);
-    CURRENT.set(None);
-    result
+    let _lent = Lent;
+    code(call)
+}
+
+/// Ends the loan, also when the runner's own code around the plugin's panics.
+struct Lent;
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
 }
 
 /// Gets the call back; a panic of ours in `code` becomes `otherwise`.

@@ -155,8 +155,10 @@ fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
             phase: phase::LOG,
         };
         if let Decision::Failed { panicked } = run::lend(prepared, state, &blame) {
-            prepared.generation().failed();
-            run::log_failure(link, state, panicked);
+            let error = state.error.take().unwrap_or(b"it did not say why");
+            let error = String::from_utf8_lossy(error);
+            prepared.generation().tally.failed(panicked, &error);
+            run::log_failure(link, state, panicked, &error);
         }
     }
 }

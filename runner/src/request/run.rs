@@ -73,8 +73,9 @@ fn run_phase(
         };
         match step(link, prepared, state, blame, place) {
             Decision::Continue => {}
-            Decision::Respond => return Some(Verdict::Answer),
-            Decision::Failed { .. } => return Some(Verdict::Fail),
+            // Without an answer the request would pass.
+            Decision::Respond if state.answer.is_some() => return Some(Verdict::Answer),
+            Decision::Respond | Decision::Failed { .. } => return Some(Verdict::Fail),
         }
     }
     None
@@ -125,8 +126,10 @@ fn step(
     let Decision::Failed { panicked } = decision else {
         return decision;
     };
-    prepared.generation().failed();
-    log_failure(link, state, panicked);
+    let error = state.error.take().unwrap_or(b"it did not say why");
+    let error = String::from_utf8_lossy(error);
+    prepared.generation().tally.failed(panicked, &error);
+    log_failure(link, state, panicked, &error);
     match restore {
         // A connection that broke in a question cannot be answered, whatever may be skipped.
         Some((changes, answer)) if state.broken.is_none() => {
@@ -142,6 +145,7 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
     let started = (place == Place::Thread).then(Instant::now);
     state.asked = false;
     let decision = lend(prepared, state, blame);
+    prepared.generation().tally.ran();
     let pace = &prepared.generation().pace;
     match started {
         Some(started) => pace.ran_on_thread(started.elapsed(), state.asked),
@@ -161,9 +165,7 @@ pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) ->
 }
 
 /// Says why a phase failed.
-pub(super) fn log_failure(link: &Link, state: &mut State<'_>, panicked: bool) {
-    let error = state.error.take().unwrap_or(b"it did not say why");
-    let error = String::from_utf8_lossy(error);
+pub(super) fn log_failure(link: &Link, state: &State<'_>, panicked: bool, error: &str) {
     let (id, route_key) = (state.message.id(), state.route_key);
     let Running {
         generation, phase, ..
@@ -184,3 +186,6 @@ pub(super) fn log_failure(link: &Link, state: &mut State<'_>, panicked: bool) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ pub trait Call: Send + 'static {
 pub enum Placement {
     /// On the event loop.
     Inline,
-    /// On a blocking thread, with a permit of each of these, taken in this order.
+    /// On a blocking thread, with a permit of each of these, all or none.
     Threads(Vec<Arc<Semaphore>>),
 }
 

@@ -1,9 +1,10 @@
-//! What remains reachable of a call while its own thread is busy or stuck in it.
+//! What remains reachable of a call while its own thread is busy: says which plugin held it up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::Chain;
+use super::failures;
 use super::log_phase::ToLog;
 use super::service::{Blame, Watched};
 use crate::plugins::generation::{Generation, phase_name};
@@ -49,20 +50,30 @@ impl Watched for WatchedCall {
         }
         let route_key = &self.chain.conf.route_key;
         let Some((generation, phase)) = running else {
-            tracing::error!(
-                route_key,
-                ?elapsed,
-                "a call passed its deadline before a plugin could run: answered with an error"
-            );
+            if let Some(before) = failures().admit(&format!("waited {route_key}")) {
+                tracing::error!(
+                    route_key,
+                    ?elapsed,
+                    before,
+                    "a call passed its deadline before a plugin could run: answered with an error"
+                );
+            }
             return;
         };
-        generation.failed();
+        let name = phase_name(phase.into());
+        let error = format!("a call passed its deadline in {name} on {route_key}");
+        generation.tally.failed(false, &error);
+        let cause = format!("late {route_key} {} {phase}", generation.number);
+        let Some(before) = failures().admit(&cause) else {
+            return;
+        };
         tracing::error!(
             plugin = generation.name(),
             generation = generation.number,
             phase = phase_name(phase.into()),
             route_key,
             ?elapsed,
+            before,
             "a call passed its deadline: answered with an error, and the plugin's own answer will be dropped"
         );
     }

@@ -9,6 +9,7 @@ use tokio::time::timeout_at;
 
 use super::connection::{Connection, Turn, error_frame};
 use super::{buffers, run};
+use crate::request::permits;
 use crate::request::service::{Blame, Call, ErrorCode};
 
 thread_local! {
@@ -44,7 +45,7 @@ impl Threads {
         Ok((threads, runtime))
     }
 
-    /// Runs `call` on a thread as soon as it has a permit of each of `permits`, in that order, and a thread.
+    /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none.
     /// A call that gets none by its deadline ends unanswered: its connection answers it.
     pub(super) fn dispatch<C: Call>(
         &self,
@@ -55,25 +56,18 @@ impl Threads {
     ) {
         let mut wanted = permits;
         wanted.push(Arc::clone(&self.room));
-        let mut held = Vec::with_capacity(wanted.len());
-        while let Some(next) = wanted.get(held.len()) {
-            match Arc::clone(next).try_acquire_owned() {
-                Ok(permit) => held.push(permit),
-                Err(_) => break,
-            }
-        }
-        if held.len() == wanted.len() {
+        if let Ok(held) = permits::try_all(&wanted) {
             self.handle
                 .spawn_blocking(move || run_on_thread(&connection, turn, call, held));
             return;
         }
         let handle = self.handle.clone();
         self.handle.spawn(async move {
-            match timeout_at(turn.deadline.into(), acquire(&wanted, &mut held)).await {
-                Ok(true) => {
+            match timeout_at(turn.deadline.into(), permits::all(&wanted)).await {
+                Ok(Some(held)) => {
                     handle.spawn_blocking(move || run_on_thread(&connection, turn, call, held));
                 }
-                Ok(false) => {
+                Ok(None) => {
                     let replied =
                         connection.reply(turn, error_frame(ErrorCode::ServiceUnavailable));
                     buffers::give(call.finish(replied.sent));
@@ -82,17 +76,6 @@ impl Threads {
             }
         });
     }
-}
-
-/// Acquires what is still missing; `false` when that can never be had.
-async fn acquire(wanted: &[Arc<Semaphore>], held: &mut Vec<OwnedSemaphorePermit>) -> bool {
-    while let Some(next) = wanted.get(held.len()) {
-        match Arc::clone(next).acquire_owned().await {
-            Ok(permit) => held.push(permit),
-            Err(_) => return false,
-        }
-    }
-    true
 }
 
 fn run_on_thread<C: Call>(

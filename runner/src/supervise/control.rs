@@ -114,6 +114,12 @@ fn send_start(
     }
 }
 
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Receiver {
     /// The next message, or `None` when the other side closed the socket. Blocks until then.
     ///

@@ -1,8 +1,9 @@
-//! Keeps the descriptors we inherited away from our children. Closes none of them.
+//! Keeps the descriptors we inherited away from our children, and a control socket away from third-party code.
 
 #![expect(unsafe_code, reason = "close_range is not wrapped by a safe crate")]
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Marks every inherited descriptor but stdin, stdout and stderr as close-on-exec.
 ///
@@ -25,6 +26,19 @@ pub(super) fn close_on_exec() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// The control socket that a worker or probe has as its stdin. stdin becomes /dev/null, so that third-party code never
+/// reads what is meant for us.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn take_stdin() -> io::Result<OwnedFd> {
+    let stdin = io::stdin();
+    let ours = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(ours)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! What the worker gives up before any plugin code runs: root, ways to get it back, memory without bound, a life
+//! What workers and probes give up before any plugin code runs: root, ways to get it back, memory without bound, a life
 //! longer than the supervisor's. Never gives anything back.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 
+use anyhow::Context;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
 };
@@ -12,6 +14,7 @@ use rustix::thread::{
 };
 
 use super::accounts::{self, AccountError, Identity};
+use super::control::message::Start;
 
 /// How likely the kernel ends the worker when memory runs out (-1000 never … 1000 first): before the gateway.
 const OOM_SCORE: &str = "500";
@@ -50,6 +53,25 @@ pub(super) enum IdentityError {
     NotRoot(u32),
 }
 
+/// Root, new privileges and unbounded memory are given up for good; the supervisor's end is ours. `name` is what `ps`
+/// shows.
+///
+/// Before any thread is started and any plugin code runs.
+///
+/// # Errors
+/// When something cannot be given up. The process must then end.
+pub(super) fn give_up(start: &Start, name: &CStr) -> anyhow::Result<()> {
+    limit(start.config.worker.memory_limit).context("cannot limit the process")?;
+    if let Some(identity) = start.identity {
+        let (uid, gid) = (identity.uid, identity.gid);
+        become_user(identity).with_context(|| format!("cannot become user {uid}, group {gid}"))?;
+    }
+    die_with(start.supervisor).context("cannot follow the supervisor")?;
+    // Otherwise `ps` and `top` show the name of the link that we were started by.
+    let _ = rustix::thread::set_name(name);
+    Ok(())
+}
+
 /// Becomes that user for good, without groups.
 ///
 /// The system calls behind this change the calling *thread* only: call it while the process has no other thread.
@@ -78,7 +100,7 @@ pub(super) fn become_user(identity: Identity) -> io::Result<()> {
 ///
 /// # Errors
 /// When the supervisor is gone already.
-pub(super) fn die_with(supervisor: u32) -> io::Result<()> {
+fn die_with(supervisor: u32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     match Pid::as_raw(getppid()) as u32 {
         parent if parent == supervisor => Ok(()),
@@ -90,7 +112,7 @@ pub(super) fn die_with(supervisor: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// When a limit cannot be set. That the kernel's preference cannot be changed is no error.
-pub(super) fn limit(memory: Option<u64>) -> io::Result<()> {
+fn limit(memory: Option<u64>) -> io::Result<()> {
     // A container may forbid this; the worker is no worse for it.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     set_no_new_privs(true)?;

@@ -3,23 +3,24 @@
 //!
 //! A file that failed is not tried again until it changes. What serves goes on until its successor serves.
 
+mod file;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub use self::file::FileState;
+use self::file::{File, Loading};
 use super::fingerprint::Fingerprint;
 use super::workshop::Library;
-
-/// A missing file counts as removed after this time, so that `rm` and `cp` after it fail no call.
-const GRACE: Duration = Duration::from_secs(2);
-/// A library that served before is given up when this many workers in a row ended while they loaded it.
-const DEATHS: u8 = 3;
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Check the file and copy it; answer with `staged`, `unsettled` or `rejected`.
     Stage { file: PathBuf, generation: u64 },
+    /// Let a probe examine it; answer with `passed`, `failed` or `unknown`.
+    Probe(Library),
     /// Tell the worker to load it; answer with `loaded` or `refused`.
     Load(Library),
     /// Tell the worker that the file is gone.
@@ -43,34 +44,17 @@ pub struct Reload {
     worker: bool,
 }
 
-#[derive(Debug, Default)]
-struct File {
-    /// Its state at the last look; `None` while it is missing.
-    seen: Option<Fingerprint>,
-    missing_since: Option<Instant>,
-    /// The state that was tried last, with whatever result.
-    tried: Option<Fingerprint>,
-    staging: bool,
-    loading: Option<Loading>,
-    serving: Option<Library>,
-    deaths: u8,
-}
-
-#[derive(Debug)]
-struct Loading {
-    library: Library,
-    /// Not loaded in an earlier worker.
-    fresh: bool,
-}
-
 impl Reload {
     /// The folder holds these files now.
     pub fn scanned(&mut self, now: Instant, seen: &BTreeMap<PathBuf, Fingerprint>) -> Vec<Step> {
         self.scanned = true;
         for (path, fingerprint) in seen {
             let file = self.files.entry(path.clone()).or_default();
-            file.seen = Some(*fingerprint);
+            if file.seen.replace(*fingerprint) != Some(*fingerprint) {
+                file.forget_hangs();
+            }
             file.missing_since = None;
+            file.retry_if_due(now);
         }
         let mut steps = Vec::new();
         self.files.retain(|path, file| {
@@ -78,6 +62,15 @@ impl Reload {
         });
         steps.extend(self.stage_changed());
         steps
+    }
+
+    /// Somebody wants this file to be loaded again, changed or not. A scan has to follow.
+    pub fn again(&mut self, file: &Path) {
+        if let Some(file) = self.files.get_mut(file) {
+            file.forget_hangs();
+            file.tried = None;
+            file.again = true;
+        }
     }
 
     /// The folder cannot be read: nothing changes, and nobody waits for it.
@@ -94,10 +87,29 @@ impl Reload {
         if !self.worker || file.loading.is_some() {
             return vec![Step::Discard(library)]; // its turn comes again
         }
+        if file.tried != Some(fingerprint) && file.seen != Some(fingerprint) {
+            file.forget_hangs();
+        }
         file.looked_at(fingerprint);
-        if let Some(serving) = &file.serving
+        if !std::mem::take(&mut file.again)
+            && let Some(serving) = &file.serving
             && serving.sha256 == library.sha256
         {
+            return vec![Step::Discard(library)];
+        }
+        file.probing = Some(library.clone());
+        vec![Step::Probe(library)]
+    }
+
+    /// The probe found nothing against this generation.
+    pub fn passed(&mut self, generation: u64) -> Vec<Step> {
+        let worker = self.worker;
+        let Some((file, library)) = self.probed(generation) else {
+            return Vec::new();
+        };
+        file.forget_hangs();
+        if !worker || file.loading.is_some() {
+            file.tried = None; // staged again for the next worker; the verdict is known then
             return vec![Step::Discard(library)];
         }
         file.deaths = 0;
@@ -105,8 +117,30 @@ impl Reload {
             library: library.clone(),
             fresh: true,
         });
-        self.in_flight.push_back(library.generation);
+        self.in_flight.push_back(generation);
         vec![Step::Load(library)]
+    }
+
+    /// The probe says that this generation must not be loaded.
+    pub fn failed(&mut self, generation: u64) -> Vec<Step> {
+        let Some((file, library)) = self.probed(generation) else {
+            return Vec::new();
+        };
+        file.forget_hangs();
+        let mut steps = vec![Step::Discard(library)];
+        steps.extend(self.stage_changed());
+        steps
+    }
+
+    /// The probe of this generation did not come back: it is tried again later.
+    pub fn unknown(&mut self, now: Instant, generation: u64) -> Vec<Step> {
+        let Some((file, library)) = self.probed(generation) else {
+            return Vec::new();
+        };
+        file.hung(now);
+        let mut steps = vec![Step::Discard(library)];
+        steps.extend(self.stage_changed());
+        steps
     }
 
     /// The file is being written, or is gone: the next scan decides.
@@ -186,15 +220,43 @@ impl Reload {
             .collect()
     }
 
-    /// Whether nothing is under way: everything that lies in the folder serves or was refused.
+    /// Whether calls need not wait: everything that lies in the folder serves, if in an earlier version, or does not for
+    /// now.
     pub fn is_settled(&self) -> bool {
-        let settled = |file: &File| !file.staging && file.loading.is_none() && !file.is_changed();
-        self.scanned && self.worker && self.files.values().all(settled)
+        self.scanned && self.worker && self.files.values().all(File::is_settled)
+    }
+
+    /// Whether there is nothing left to do until something changes.
+    pub fn is_idle(&self) -> bool {
+        let idle = |file: &File| !file.is_busy() && !file.is_changed();
+        self.scanned && self.worker && self.files.values().all(idle)
+    }
+
+    /// All files that are or were in the folder.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, FileState<'_>)> {
+        self.files
+            .iter()
+            .map(|(path, file)| (path.as_path(), file.state()))
+    }
+
+    /// Whether a new worker has all that served in the one before it.
+    pub fn is_as_before(&self) -> bool {
+        let again = |file: &File| file.loading.as_ref().is_some_and(|loading| !loading.fresh);
+        self.worker && !self.files.values().any(again)
     }
 
     /// What this file serves with.
     pub fn serving(&self, file: &Path) -> Option<&Library> {
         self.files.get(file)?.serving.as_ref()
+    }
+
+    /// What each generation in a probe is, and how many probes of it in a row did not come back.
+    pub fn probing(&self, generation: u64) -> Option<(&Library, u32)> {
+        let mut probing = self
+            .files
+            .values()
+            .filter_map(|file| Some((file.probing.as_ref()?, file.hangs)));
+        probing.find(|(library, _)| library.generation == generation)
     }
 
     /// What each generation in flight is.
@@ -204,6 +266,14 @@ impl Reload {
             .filter_map(|file| file.loading.as_ref())
             .map(|loading| &loading.library)
             .find(|library| library.generation == generation)
+    }
+
+    fn probed(&mut self, generation: u64) -> Option<(&mut File, Library)> {
+        let is_it = |library: &Library| library.generation == generation;
+        let mut files = self.files.values_mut();
+        let file = files.find(|file| file.probing.as_ref().is_some_and(is_it))?;
+        let library = file.probing.take()?;
+        Some((file, library))
     }
 
     fn answered(&mut self, generation: u64) -> Option<(&mut File, Loading)> {
@@ -222,7 +292,7 @@ impl Reload {
         }
         let mut steps = Vec::new();
         for (path, file) in &mut self.files {
-            if file.is_changed() && !file.staging && file.loading.is_none() {
+            if file.is_changed() && !file.is_busy() {
                 file.staging = true;
                 self.last_generation += 1;
                 steps.push(Step::Stage {
@@ -232,53 +302,6 @@ impl Reload {
             }
         }
         steps
-    }
-}
-
-impl File {
-    fn is_changed(&self) -> bool {
-        self.seen.is_some() && self.seen != self.tried
-    }
-
-    /// The opened file had this state, which is newer than the last scan's.
-    fn looked_at(&mut self, fingerprint: Fingerprint) {
-        self.seen = self.seen.map(|_| fingerprint);
-        self.tried = Some(fingerprint);
-    }
-
-    /// The file is missing: whether to keep waiting for it.
-    fn keep_without(&mut self, path: &Path, now: Instant, steps: &mut Vec<Step>) -> bool {
-        self.seen = None;
-        let since = *self.missing_since.get_or_insert(now);
-        let busy = self.staging || self.loading.is_some();
-        if busy || now.duration_since(since) < GRACE {
-            return true;
-        }
-        if let Some(library) = self.serving.take() {
-            steps.push(Step::Unload(path.to_owned()));
-            steps.push(Step::Retire(library));
-        }
-        false
-    }
-
-    fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
-        let Some(Loading { library, fresh }) = self.loading.take() else {
-            return Vec::new();
-        };
-        let blamed = culprit == Some(library.generation);
-        self.deaths += u8::from(blamed);
-        match (fresh, blamed) {
-            (true, true) => vec![Step::Blame(library.clone()), Step::Retire(library)],
-            (true, false) => {
-                self.tried = None; // staged again for the next worker
-                vec![Step::Retire(library)]
-            }
-            (false, true) if self.deaths >= DEATHS => {
-                self.serving = None;
-                vec![Step::Blame(library.clone()), Step::Retire(library)]
-            }
-            (false, _) => Vec::new(),
-        }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
+use super::file::{DEATHS, GRACE, RETRY, RETRY_LATEST};
 use super::*;
 use crate::supervise::workshop::Sha256;
 
@@ -23,7 +26,8 @@ fn library(file: &Path, generation: u64, content: u8) -> Library {
     }
 }
 
-/// A machine whose steps are carried out at once; loads succeed unless the content is 0.
+/// A machine whose steps are carried out at once. By its content a library is refused (0), fails in its probe (98), hangs
+/// in it (99), or serves.
 struct Folder {
     reload: Reload,
     now: Instant,
@@ -59,6 +63,14 @@ impl Folder {
                     let library = library(&file, generation, (state % 100) as u8);
                     self.reload.staged(library, Fingerprint::for_test(state))
                 }
+                Step::Probe(library) => {
+                    self.log.push(format!("probe {}", library.file.display()));
+                    match library.sha256.0[0] {
+                        98 => self.reload.failed(library.generation),
+                        99 => self.reload.unknown(self.now, library.generation),
+                        _ => self.reload.passed(library.generation),
+                    }
+                }
                 Step::Load(library) => {
                     self.log.push(format!("load {}", library.file.display()));
                     match library.sha256.0[0] {
@@ -84,10 +96,10 @@ impl Folder {
 #[test]
 fn a_file_is_loaded_once_and_again_only_when_its_content_changed() {
     let mut folder = Folder::new();
-    assert_eq!(folder.scan(&[("a.so", 1)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 1)]), ["probe a.so", "load a.so"]);
     assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
     assert_eq!(folder.scan(&[("a.so", 101)]), [""; 0], "touched only");
-    assert_eq!(folder.scan(&[("a.so", 2)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 2)]), ["probe a.so", "load a.so"]);
     assert!(folder.reload.is_settled());
 }
 
@@ -95,11 +107,11 @@ fn a_file_is_loaded_once_and_again_only_when_its_content_changed() {
 fn a_refused_file_is_not_tried_again_until_it_changes_and_its_predecessor_serves() {
     let mut folder = Folder::new();
     folder.scan(&[("a.so", 1)]);
-    assert_eq!(folder.scan(&[("a.so", 100)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 100)]), ["probe a.so", "load a.so"]);
     assert_eq!(folder.scan(&[("a.so", 100)]), [""; 0]);
     let serving = folder.reload.serving(Path::new("a.so")).unwrap();
     assert_eq!(serving.generation, 1);
-    assert_eq!(folder.scan(&[("a.so", 200)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 200)]), ["probe a.so", "load a.so"]);
 }
 
 #[test]
@@ -112,7 +124,7 @@ fn a_removal_counts_only_after_the_grace_period() {
     assert_eq!(folder.scan(&[]), [""; 0]);
     folder.now += GRACE;
     assert_eq!(folder.scan(&[]), ["unload a.so"]);
-    assert_eq!(folder.scan(&[("a.so", 1)]), ["load a.so"]);
+    assert_eq!(folder.scan(&[("a.so", 1)]), ["probe a.so", "load a.so"]);
 }
 
 #[test]
@@ -122,6 +134,7 @@ fn a_change_during_a_load_is_taken_up_after_it() {
     let file = Path::new("a.so");
     reload.scanned(Instant::now(), &seen(&[("a.so", 1)]));
     reload.staged(library(file, 1, 1), Fingerprint::for_test(1));
+    reload.passed(1);
     assert_eq!(reload.scanned(Instant::now(), &seen(&[("a.so", 2)])), []);
     let stage = Step::Stage {
         file: file.to_owned(),
@@ -139,6 +152,8 @@ fn the_library_that_a_worker_died_of_is_blamed_and_those_behind_it_are_tried_aga
     let a = library(Path::new("a.so"), 1, 1);
     reload.staged(a.clone(), Fingerprint::for_test(1));
     reload.staged(library(Path::new("b.so"), 2, 2), Fingerprint::for_test(2));
+    reload.passed(1);
+    reload.passed(2);
     assert!(reload.worker_ended().contains(&Step::Blame(a)));
     let again = Step::Stage {
         file: PathBuf::from("b.so"),
@@ -170,12 +185,76 @@ fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it
     assert!(folder.reload.is_settled());
 }
 
+#[test]
+fn what_is_wanted_again_is_loaded_again_unchanged() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    folder.reload.again(Path::new("a.so"));
+    assert_eq!(folder.scan(&[("a.so", 1)]), ["probe a.so", "load a.so"]);
+    let serving = folder.reload.serving(Path::new("a.so")).unwrap();
+    assert_eq!(serving.generation, 2);
+    assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
+}
+
+#[test]
+fn what_fails_in_its_probe_is_never_loaded_and_not_probed_again_until_it_changes() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    assert_eq!(folder.scan(&[("a.so", 98)]), ["probe a.so"]);
+    folder.now += RETRY_LATEST;
+    assert_eq!(folder.scan(&[("a.so", 98)]), [""; 0]);
+    let serving = folder.reload.serving(Path::new("a.so")).unwrap();
+    assert_eq!(serving.generation, 1);
+    assert_eq!(folder.scan(&[("a.so", 2)]), ["probe a.so", "load a.so"]);
+}
+
+#[test]
+fn a_probe_that_hung_is_repeated_ever_later_and_at_once_when_the_file_changes() {
+    let mut folder = Folder::new();
+    assert_eq!(folder.scan(&[("a.so", 99)]), ["probe a.so"]);
+    assert!(folder.reload.is_settled(), "calls do not wait for it");
+    for wait in [RETRY, RETRY * 2, RETRY * 4] {
+        folder.now += wait - Duration::from_millis(1);
+        assert_eq!(folder.scan(&[("a.so", 99)]), [""; 0]);
+        folder.now += Duration::from_millis(1);
+        assert_eq!(folder.scan(&[("a.so", 99)]), ["probe a.so"]);
+    }
+    assert_eq!(folder.scan(&[("a.so", 199)]), ["probe a.so"]);
+    folder.now += RETRY;
+    assert_eq!(
+        folder.scan(&[("a.so", 199)]),
+        ["probe a.so"],
+        "from the beginning"
+    );
+}
+
+#[test]
+fn nobody_waits_for_the_probe_of_a_successor_and_a_new_worker_for_no_new_file() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 1)]);
+    let mut reload = folder.reload;
+    reload.scanned(folder.now, &seen(&[("a.so", 2)]));
+    reload.staged(library(Path::new("a.so"), 2, 2), Fingerprint::for_test(2));
+    assert!(reload.is_settled());
+    reload.scanned(folder.now, &seen(&[("a.so", 2), ("b.so", 3)]));
+    assert!(!reload.is_settled(), "at a start they wait for it");
+    reload.worker_ended();
+    reload.worker_started();
+    assert!(!reload.is_as_before());
+    reload.loaded(1);
+    assert!(reload.is_as_before());
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Scan(Vec<u64>),
     Staged(u8),
     Unsettled,
     Rejected,
+    Passed,
+    Failed,
+    Unknown,
+    Again,
     Loaded,
     Refused,
     WorkerEnds,
@@ -189,6 +268,10 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0u8..3).prop_map(Event::Staged),
         1 => Just(Event::Unsettled),
         1 => Just(Event::Rejected),
+        4 => Just(Event::Passed),
+        1 => Just(Event::Failed),
+        1 => Just(Event::Unknown),
+        1 => Just(Event::Again),
         4 => Just(Event::Loaded),
         2 => Just(Event::Refused),
         1 => Just(Event::WorkerEnds),
@@ -197,10 +280,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Plays a worker and a stager that may answer late, and checks every step against what may be asked of them.
+/// Plays a worker, probes and a stager that may answer late, and checks every step against what may be asked of them.
 #[derive(Default)]
 struct World {
     staging: Vec<(PathBuf, u64)>,
+    probing: Vec<Library>,
+    /// Generations of which a probe thought well.
+    passed: BTreeSet<u64>,
     loading: Vec<Library>,
     alive: bool,
     files: BTreeMap<PathBuf, Fingerprint>,
@@ -221,10 +307,17 @@ impl World {
                     assert!(self.generations.insert(generation), "used before");
                     assert!(self.staging.iter().all(|(other, _)| *other != file));
                     assert!(self.loading.iter().all(|other| other.file != file));
+                    assert!(self.probing.iter().all(|other| other.file != file));
                     self.staging.push((file, generation));
+                }
+                Step::Probe(library) => {
+                    assert!(!self.deleted.contains(&library.generation));
+                    assert!(self.probing.iter().all(|other| other.file != library.file));
+                    self.probing.push(library);
                 }
                 Step::Load(library) => {
                     assert!(self.alive);
+                    assert!(self.passed.contains(&library.generation), "not probed");
                     assert!(!self.deleted.contains(&library.generation));
                     assert!(self.loading.iter().all(|other| other.file != library.file));
                     if fresh {
@@ -270,7 +363,23 @@ proptest! {
                     let state = world.files.get(&file).copied().unwrap_or(Fingerprint::for_test(9));
                     world.staged.insert(file.clone(), state);
                     let steps = reload.staged(library(&file, generation, content), state);
+                    world.check(steps, false);
+                }
+                Event::Passed if !world.probing.is_empty() => {
+                    let library = world.probing.remove(0);
+                    world.passed.insert(library.generation);
+                    let steps = reload.passed(library.generation);
                     world.check(steps, true);
+                }
+                Event::Failed if !world.probing.is_empty() => {
+                    let library = world.probing.remove(0);
+                    let steps = reload.failed(library.generation);
+                    world.check(steps, false);
+                }
+                Event::Unknown if !world.probing.is_empty() => {
+                    let library = world.probing.remove(0);
+                    let steps = reload.unknown(now, library.generation);
+                    world.check(steps, false);
                 }
                 Event::Unsettled if !world.staging.is_empty() => {
                     reload.unsettled(&world.staging.remove(0).0);
@@ -278,6 +387,10 @@ proptest! {
                 Event::Rejected if !world.staging.is_empty() => {
                     let (file, _) = world.staging.remove(0);
                     reload.rejected(&file, world.files.get(&file).copied());
+                }
+                Event::Again => {
+                    world.loaded.retain(|(file, _)| file != Path::new("a.so"));
+                    reload.again(Path::new("a.so"));
                 }
                 Event::Loaded if !world.loading.is_empty() => {
                     let library = world.loading.remove(0);

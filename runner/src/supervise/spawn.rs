@@ -82,7 +82,7 @@ impl Worker {
                 let (log, log_end) = pipe_with(PipeFlags::CLOEXEC)?;
                 output::pass_on_log(log, outfit.lines)?;
                 descriptors.push(log_end);
-                Some(spawn(theirs)?)
+                Some(spawn("worker", theirs)?)
             }
         };
         let (sender, receiver) = control::split(ours)?;
@@ -178,17 +178,21 @@ impl Worker {
     }
 }
 
-fn pid(child: &Child) -> Option<Pid> {
+pub(super) fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()).ok()?)
 }
 
-/// The same build as ours, even if the file was replaced meanwhile. Its stdin is the control socket.
-fn spawn(control: UnixStream) -> io::Result<Child> {
+/// Starts a worker or a probe: the same build as ours, even if the file was replaced meanwhile, in a process group of its
+/// own. Its stdin is the control socket; what it prints is logged. It dies with the thread that calls this.
+///
+/// # Errors
+/// When there is no process, descriptor or thread to be had.
+pub(super) fn spawn(command: &str, control: UnixStream) -> io::Result<Child> {
     let (prints, prints_end) = pipe_with(PipeFlags::CLOEXEC)?;
     output::log_prints(prints)?;
     Command::new("/proc/self/exe")
         .arg0("plugin-runner")
-        .arg("worker")
+        .arg(command)
         .stdin(OwnedFd::from(control))
         .stdout(prints_end.try_clone()?)
         .stderr(prints_end)

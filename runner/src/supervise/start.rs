@@ -1,6 +1,6 @@
 //! From a configuration to a running supervisor: socket first, so that connects wait instead of failing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -10,17 +10,20 @@ use plugin_api::{ABI_MAJOR, ABI_MINOR};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::accounts::Identity;
+use super::admin::{self, Admin};
 use super::backoff::Backoff;
 use super::fingerprint::Trust;
 use super::parent::Parent;
+use super::prober::Prober;
 use super::reach::closed_folder;
 use super::signals::Signals;
 use super::socket::Socket;
 use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
-use super::supervisor::{Event, Libraries, Stager, Supervisor};
+use super::supervisor::{Event, Libraries, Questions, Since, Stager, Supervisor};
 use super::tokens::Tokens;
+use super::verdicts::Verdicts;
 use super::watch::Watch;
 use super::workshop::Factory;
 use super::{descriptors, privileges, worker};
@@ -119,7 +122,12 @@ fn prepare(
     let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
-    let libraries = libraries(&config, place, &events)?;
+    let mut libraries = libraries(&config, place, &events)?;
+    if let Host::Processes = host {
+        let verdicts = Verdicts::open(state.as_ref());
+        libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
+    }
+    let admin = open_admin(&config, state.as_ref(), &events);
     Ok(Supervisor {
         identity,
         host,
@@ -134,6 +142,9 @@ fn prepare(
         backoff: Backoff::default(),
         announced: false,
         stopping: false,
+        since: Since::now(),
+        questions: Questions::default(),
+        admin,
         config,
     })
 }
@@ -150,6 +161,27 @@ fn hint_at_reach(socket: &Socket, mode: u32) {
         true => tracing::warn!("{hint}"),
         false => tracing::info!("{hint}"),
     }
+}
+
+fn open_admin(
+    config: &Config,
+    state: Option<&StateDir>,
+    events: &UnboundedSender<Event>,
+) -> Option<Admin> {
+    let place = admin::place::Place::of_this_process(config, state);
+    let path = place.path();
+    let events = events.clone();
+    let ask = move |request, reply| drop(events.send(Event::Question(request, reply)));
+    let opened = Admin::listen(place, ask);
+    opened
+        .inspect_err(|cause| {
+            tracing::warn!(
+                cause = %cause,
+                "nobody can ask how it goes (`plugin-runner status`): {} cannot be had",
+                path.display()
+            );
+        })
+        .ok()
 }
 
 fn open_state(config: &Config) -> Option<StateDir> {
@@ -204,9 +236,13 @@ fn libraries(
     let mut libraries = Libraries {
         reload: super::reload::Reload::default(),
         stager: Stager::start(staging, events.clone())?,
+        prober: None,
         watch: None,
         looked_at_until: None,
+        served: BTreeMap::new(),
         offers: BTreeMap::new(),
+        refusals: BTreeMap::new(),
+        probe_again: HashSet::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
         fault: None,

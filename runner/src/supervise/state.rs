@@ -3,12 +3,13 @@
 //! Mode 0711: a worker under another user reads the copies whose names it is told, and lists nothing.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, fchmod, fstat, fstatvfs, mkdirat, openat, statat,
+    AtFlags, CWD, FileType, Mode, OFlags, StatVfsMountFlags, fchmod, fstat, fstatvfs, mkdirat,
+    openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -75,6 +76,48 @@ impl StateDir {
             }),
             Err(OwnError::Untrusted(cause)) => Err(StateError::Untrusted { path, cause }),
         }
+    }
+
+    /// The content of a file in it.
+    ///
+    /// # Errors
+    /// There is none, it is no file of ours, or it has more than `longest` bytes.
+    pub fn read(&self, name: &str, longest: u64) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::empty())?;
+        let stat = fstat(&file)?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !regular || stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("it is not a file of ours"));
+        }
+        let mut bytes = Vec::new();
+        fs::File::from(file)
+            .take(longest + 1)
+            .read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > longest {
+            true => Err(io::Error::other(format!(
+                "it has more than {longest} bytes"
+            ))),
+            false => Ok(bytes),
+        }
+    }
+
+    /// Replaces a file in it as a whole; ours alone to read.
+    ///
+    /// # Errors
+    /// When there is no room, or the system refuses; what was there before is then unchanged.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!(".{name}.{}", std::process::id());
+        let _ = unlinkat(&self.dir, &temporary, AtFlags::empty());
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&self.dir, &temporary, flags, Mode::from_raw_mode(0o600))?;
+        let written = fs::File::from(file)
+            .write_all(bytes)
+            .and_then(|()| Ok(renameat(&self.dir, &temporary, &self.dir, name)?));
+        if written.is_err() {
+            let _ = unlinkat(&self.dir, &temporary, AtFlags::empty());
+        }
+        written
     }
 
     /// Whether libraries in it cannot be opened because it is mounted `noexec`.

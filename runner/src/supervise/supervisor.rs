@@ -3,30 +3,37 @@
 
 mod libraries;
 mod life;
+mod probes;
+mod questions;
 mod reread;
 mod stager;
+mod status;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+pub(super) use self::questions::Questions;
 pub(super) use self::stager::Stager;
 use self::stager::StagerReport;
+use super::admin::message::Request;
+use super::admin::{Admin, Reply};
 use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
 use super::parent::Parent;
+use super::prober::{ProbeReport, Prober};
 use super::reload::Reload;
 use super::signals::{Signals, Wanted};
 use super::socket::Socket;
 use super::spawn::{Host, Worker};
 use super::tokens::Tokens;
 use super::watch::Watch;
-use super::workshop::{Library, LoadedPlugin};
+use super::workshop::{Library, LoadedPlugin, Refusal, Served};
 use crate::config::Config;
 use crate::supervise::accounts::Identity;
 use crate::telemetry::Telemetry;
@@ -42,8 +49,12 @@ pub(super) enum Event {
     Scanned(Result<Scan, FolderError>),
     /// A library was checked and copied, or not.
     Staged(StagerReport),
+    /// A library was probed.
+    Probed(ProbeReport),
     /// From the worker of this number.
     Worker(u64, WorkerEvent),
+    /// Somebody asks something.
+    Question(Request, Reply),
     /// It is time.
     Timer(Timer),
 }
@@ -64,6 +75,10 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
+    /// The worker had its time to answer this question for its report.
+    ReportIsLate(u64),
+    /// Nothing may be under way any more since this reload was asked for.
+    ReloadIsLate(u64),
     /// The next worker may start.
     StartWorker,
     /// Calls in flight had their time.
@@ -87,23 +102,62 @@ pub(super) struct Supervisor {
     /// The first worker was told to serve.
     pub(super) announced: bool,
     pub(super) stopping: bool,
+    pub(super) since: Since,
+    /// Asked and not answered yet.
+    pub(super) questions: Questions,
+    /// Its socket is removed with it.
+    pub(super) admin: Option<Admin>,
 }
 
 /// What lies in the plugins folder, and what became of it.
 pub(super) struct Libraries {
     pub(super) reload: Reload,
     pub(super) stager: Stager,
+    /// `None` in one process: it is for debuggers, which are to see a crash.
+    pub(super) prober: Option<Prober>,
     pub(super) watch: Option<Watch>,
     /// With `hot_reload: false`: until when the folder is looked at. Set when serving starts, and by SIGHUP.
     pub(super) looked_at_until: Option<Instant>,
     /// What each file offers while it serves.
-    pub(super) offers: BTreeMap<PathBuf, (u64, Vec<LoadedPlugin>)>,
+    pub(super) offers: BTreeMap<PathBuf, Offer>,
+    /// Why a file does not serve as it is.
+    pub(super) refusals: BTreeMap<PathBuf, Refusal>,
+    /// To be probed whatever earlier probes said.
+    pub(super) probe_again: HashSet<PathBuf>,
+    /// Which file serves each plugin, for the next worker: where several offer one, it cannot know.
+    pub(super) served: Served,
     /// Copies in private memory, by generation.
     pub(super) memory: HashMap<u64, OwnedFd>,
     /// Copies that the living worker may have open and no later one needs.
     pub(super) retired: Vec<Library>,
     /// The folder's fault that was logged last.
     pub(super) fault: Option<FolderError>,
+}
+
+/// What a file offers.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) generation: u64,
+    pub(super) plugins: Vec<LoadedPlugin>,
+    /// When it was first loaded.
+    pub(super) since: SystemTime,
+}
+
+/// When the supervisor started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    pub(super) time: SystemTime,
+    pub(super) instant: Instant,
+}
+
+impl Since {
+    /// It starts now.
+    pub(super) fn now() -> Self {
+        Self {
+            time: SystemTime::now(),
+            instant: Instant::now(),
+        }
+    }
 }
 
 /// Whether the loop goes on.
@@ -141,8 +195,9 @@ impl Supervisor {
             Event::Asked(Wanted::Stop("SIGINT")) if self.stopping => return Flow::Break(()),
             Event::Asked(Wanted::Stop(signal)) => return self.stop(signal),
             Event::Asked(Wanted::Rescan) => {
-                self.reread();
-                self.rescan();
+                self.log_reread();
+                // Why not is logged.
+                let _ = self.rescan();
             }
             Event::Asked(Wanted::ReopenLog) => self.telemetry.reopen(),
             Event::ParentGone => return self.stop("the gateway is gone"),
@@ -153,6 +208,7 @@ impl Supervisor {
                 }
             }
             Event::Staged(report) => self.staged(report),
+            Event::Probed(report) => self.probed(report),
             // What an earlier worker said does not count any more.
             Event::Worker(number, event) if self.is_current(number) => {
                 return self.on_worker(event);
@@ -162,6 +218,9 @@ impl Supervisor {
                 self.loads_are_over();
             }
             Event::Timer(Timer::LoadsAreOver(_)) => {}
+            Event::Question(request, reply) => self.question(request, reply),
+            Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
+            Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
             Event::Timer(Timer::StartWorker) => self.replace_worker(),
             Event::Timer(Timer::StopNow) => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
@@ -169,6 +228,7 @@ impl Supervisor {
             }
         }
         self.serve_if_settled();
+        self.answer_reloads();
         Flow::Continue(())
     }
 
@@ -205,10 +265,12 @@ impl Supervisor {
                 self.tell(ToWorker::Token { sequence, token });
             }
             FromWorker::Forget { token } => self.tokens.forget(token),
+            FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
             FromWorker::Drained if self.stopping => return Flow::Break(()),
             FromWorker::Drained => {}
         }
         self.serve_if_settled();
+        self.answer_reloads();
         Flow::Continue(())
     }
 

@@ -6,6 +6,7 @@
 mod file;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sha2::Digest as _;
@@ -38,7 +39,7 @@ pub struct Tokens {
 struct Known {
     digest: Digest,
     /// `None`: assigned by an earlier runner, not asked for since.
-    payload: Option<Vec<u8>>,
+    payload: Option<Arc<[u8]>>,
     /// Seconds since 1970 when the file was told last.
     written: u64,
 }
@@ -104,7 +105,7 @@ impl Tokens {
         };
         let written = self.known.get(&token).map_or(0, |known| known.written);
         let written = self.write(token, &digest, written);
-        self.remember(token, digest, Some(payload), written);
+        self.remember(token, digest, Some(payload.into()), written);
         Ok(token)
     }
 
@@ -116,11 +117,16 @@ impl Tokens {
         }
     }
 
+    /// How many tokens have a configuration, and how many may have.
+    pub fn count(&self) -> (usize, usize) {
+        (self.live, self.max)
+    }
+
     /// Every token that was asked for since the start, and its PREPARE_CONF payload.
-    pub fn live(&self) -> impl Iterator<Item = (u32, &[u8])> {
+    pub fn live(&self) -> impl Iterator<Item = (u32, &Arc<[u8]>)> {
         self.known
             .iter()
-            .filter_map(|(token, known)| Some((*token, known.payload.as_deref()?)))
+            .filter_map(|(token, known)| Some((*token, known.payload.as_ref()?)))
     }
 
     fn free_token(&self, digest: &Digest) -> Option<u32> {
@@ -149,7 +155,7 @@ impl Tokens {
         now
     }
 
-    fn remember(&mut self, token: u32, digest: Digest, payload: Option<Vec<u8>>, written: u64) {
+    fn remember(&mut self, token: u32, digest: Digest, payload: Option<Arc<[u8]>>, written: u64) {
         self.live += usize::from(payload.is_some());
         self.by_digest.insert(digest, token);
         let known = Known {

@@ -3,10 +3,10 @@
 
 mod assigner;
 mod inside;
+mod memory;
 mod orders;
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use anyhow::{Context, bail};
 
 use self::assigner::Assigner;
 use self::orders::Orders;
-use super::control::message::{FromWorker, Start, ToWorker};
+use super::control::message::{FromWorker, ToWorker};
 use super::control::{self, Receiver, Sender};
+use super::descriptors::take_stdin;
 use super::leave::leave;
 use super::privileges;
 use super::workshop::Factory;
@@ -41,7 +42,7 @@ pub fn main(factory: &Factory) -> anyhow::Result<()> {
     let Ok([listener, log]) = <[OwnedFd; 2]>::try_from(start.descriptors) else {
         bail!("the supervisor's first message came without its descriptors");
     };
-    give_up_privileges(&message)?;
+    privileges::give_up(&message, c"plugin-worker")?;
     let level = message.config.logging.level;
     let telemetry = Telemetry::init(level, message.style, Sink::Open(log.into()))?;
     let ended = serve(message.config, listener, sender, receiver, factory);
@@ -79,29 +80,6 @@ fn serve(
     sender.send(&FromWorker::Ready)?;
     let orders = Orders::new(workshop, listener, assigner, sender)?;
     orders.follow(receiver).context("the control socket failed")
-}
-
-/// The supervisor ends us when it ends; root, new privileges and unbounded memory are given up for good.
-fn give_up_privileges(start: &Start) -> anyhow::Result<()> {
-    privileges::limit(start.config.worker.memory_limit).context("cannot limit the worker")?;
-    if let Some(identity) = start.identity {
-        let (uid, gid) = (identity.uid, identity.gid);
-        privileges::become_user(identity)
-            .with_context(|| format!("cannot become user {uid}, group {gid}"))?;
-    }
-    privileges::die_with(start.supervisor).context("cannot follow the supervisor")?;
-    // Otherwise `ps` and `top` show the name of the link that we were started by.
-    let _ = rustix::thread::set_name(c"plugin-worker");
-    Ok(())
-}
-
-/// stdin becomes /dev/null, so that third-party code never reads our orders.
-fn take_stdin() -> io::Result<OwnedFd> {
-    let stdin = io::stdin();
-    let ours = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
-    let null = std::fs::File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    Ok(ours)
 }
 
 /// Changes the level of this process's own events, then of the plugins'.

@@ -1,5 +1,6 @@
 //! The border between the process side and the side that runs plugin code: what a worker does when it is told to.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};
 use crate::request::assign::AssignToken;
+use crate::supervise::admin::message::LastError;
 
 /// Where plugin code is loaded and calls are served: the inside of a worker.
 pub trait Workshop: Send + Sync + 'static {
@@ -28,22 +30,63 @@ pub trait Workshop: Send + Sync + 'static {
     /// must not wait for author code.
     fn conf(&self, token: u32, payload: Vec<u8>);
 
-    /// Starts to accept connections and returns. At most once.
+    /// Starts to accept connections and returns. At most once. `served`: the file that served each plugin in the worker
+    /// before, where several offer one.
     ///
     /// # Errors
     /// When threads or descriptors cannot be had; the worker then ends.
-    fn serve(&self, listener: OwnedFd) -> io::Result<()>;
+    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()>;
 
     /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
     fn drain(&self, within: Duration);
 
     /// Changes how much is logged, here and in the plugins.
     fn set_level(&self, level: Level);
+
+    /// How the worker is. Runs on a thread of its own; reads /proc.
+    fn report(&self) -> Report;
 }
+
+/// Plugin name → the library's file in the folder.
+pub type Served = BTreeMap<String, PathBuf>;
 
 /// Makes the inside of a worker. Called once per process, after privileges were dropped.
 pub type Factory =
     dyn Fn(Config, Arc<dyn AssignToken>) -> anyhow::Result<Arc<dyn Workshop>> + Send + Sync;
+
+/// The inside of a probe: where a library's code runs first, in a process that is thrown away. One library, one thread;
+/// any of these may crash, hang or end the process.
+pub trait Examine {
+    /// Sees whether the library fits, before any of its code runs.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&mut self, library: &Library) -> Result<(), Refusal>;
+
+    /// Opens it: its constructors run. After `check`.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no plugin of this ABI.
+    fn open(&mut self) -> Result<(), Refusal>;
+
+    /// Runs `init_worker`. After `open`.
+    ///
+    /// # Errors
+    /// The author's reason.
+    fn start(&mut self) -> Result<Vec<LoadedPlugin>, Refusal>;
+
+    /// Configures what this PREPARE_CONF payload has for the library's plugins. After `start`.
+    ///
+    /// # Errors
+    /// The author's reason.
+    fn configure(&mut self, payload: &[u8]) -> Result<(), String>;
+
+    /// Drops everything that author code has made; returns when that is done.
+    fn finish(&mut self);
+}
+
+/// Makes the inside of a probe. Called once per process, after privileges were dropped.
+pub type Examiner = dyn Fn(Config) -> Box<dyn Examine> + Send + Sync;
 
 /// One build of a library, ready to be opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +115,38 @@ pub struct LoadedPlugin {
     pub version: String,
     /// Its place in chains that are ordered by priority.
     pub priority: i32,
+}
+
+/// How a worker is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Open connections.
+    pub connections: usize,
+    /// Event loops whose threads are stuck in a plugin.
+    pub stuck_loops: usize,
+    /// All that this worker has loaded, those too that nothing uses any more.
+    pub generations: Vec<GenerationReport>,
+}
+
+/// How a generation is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationReport {
+    /// Its number.
+    pub generation: u64,
+    /// The plugin's name.
+    pub plugin: String,
+    /// New confs go to it.
+    pub serving: bool,
+    /// Confs that it serves.
+    pub confs: usize,
+    /// Phases that ran, that failed, and that panicked among those.
+    pub calls: u64,
+    pub errors: u64,
+    pub panics: u64,
+    /// The newest failure.
+    pub last_error: Option<LastError>,
+    /// Bytes of its code and static data in memory.
+    pub memory: u64,
 }
 
 /// Why a library does not serve.

@@ -14,8 +14,9 @@ use std::{io, process, thread};
 
 use plugin_runner::config::{Config, Level, StartOptions};
 use plugin_runner::request::assign::AssignToken;
+use plugin_runner::request::conf::Conf;
 use plugin_runner::supervise;
-use plugin_runner::supervise::workshop::{LoadedPlugin, Refusal, Workshop};
+use plugin_runner::supervise::workshop::{self, Examine, LoadedPlugin, Refusal, Served, Workshop};
 
 const MARK: &[u8] = b"\n#fake:";
 
@@ -39,6 +40,16 @@ impl Library {
         Self("hang".to_owned())
     }
 
+    /// Does something in its probe: `abort`, `exit`, `hang`, `daemon` at the step `open`, `start` or `drop`.
+    pub(crate) fn bad_in_probe(what: &str, step: &str, name_and_version: &str) -> Self {
+        Self(format!("{what}@{step} good {name_and_version}"))
+    }
+
+    /// Does in its probe what the values of its confs say.
+    pub(crate) fn good_but_for_confs(name_and_version: &str) -> Self {
+        Self(format!("conf good {name_and_version}"))
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps.lines().find(|line| line.contains("/libc.so")).unwrap();
@@ -58,6 +69,95 @@ pub(crate) fn start(options: &str, config: &str) {
 
 pub(crate) fn worker() {
     supervise::worker::main(&factory).unwrap();
+}
+
+pub(crate) fn probe() {
+    supervise::probe::main(&|_| Box::new(Probed::default())).unwrap();
+}
+
+#[derive(Default)]
+struct Probed {
+    what: String,
+    plugin: String,
+}
+
+impl Probed {
+    fn step(&self, step: &str) {
+        if let Some((what, at)) = self.what.split_once('@')
+            && at == step
+        {
+            trouble(what);
+        }
+    }
+}
+
+fn trouble(what: &str) {
+    match what {
+        "abort" => process::abort(),
+        "exit" => process::exit(0),
+        "hang" => loop {
+            thread::park();
+        },
+        // Something that outlives its parent.
+        "daemon" => {
+            let sleeping = process::Command::new("sleep").arg("1000").spawn();
+            println!("daemon {}", sleeping.unwrap().id());
+            process::abort();
+        }
+        _ => {}
+    }
+}
+
+impl Examine for Probed {
+    fn check(&mut self, library: &workshop::Library) -> Result<(), Refusal> {
+        let what = what(library)?;
+        match what.split_once(" good ") {
+            Some((what, plugin)) => (self.what, self.plugin) = (what.into(), plugin.into()),
+            None => self.plugin = what.trim_start_matches("good ").to_owned(),
+        }
+        self.plugin.truncate(self.plugin.find(' ').unwrap_or(0));
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), Refusal> {
+        self.step("open");
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Vec<LoadedPlugin>, Refusal> {
+        self.step("start");
+        Ok(vec![LoadedPlugin {
+            name: self.plugin.clone(),
+            version: String::new(),
+            priority: 0,
+        }])
+    }
+
+    fn configure(&mut self, payload: &[u8]) -> Result<(), String> {
+        let conf = Conf::read(payload).unwrap();
+        for conf in conf.plugins {
+            match conf.value.as_slice() {
+                b"refuse" => return Err("not this".to_owned()),
+                _ if self.what != "conf" => {}
+                value => trouble(std::str::from_utf8(value).unwrap()),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        self.step("drop");
+    }
+}
+
+fn what(library: &workshop::Library) -> Result<String, Refusal> {
+    let refusal = |cause: String| Refusal { cause, hint: None };
+    let bytes = fs::read(&library.path).map_err(|error| refusal(error.to_string()))?;
+    let mark = bytes
+        .windows(MARK.len())
+        .rposition(|found| found == MARK)
+        .unwrap();
+    Ok(String::from_utf8(bytes[mark + MARK.len()..].to_vec()).unwrap())
 }
 
 fn factory(_: Config, assign: Arc<dyn AssignToken>) -> anyhow::Result<Arc<dyn Workshop>> {
@@ -86,17 +186,10 @@ struct Inside {
 }
 
 impl Workshop for Fake {
-    fn load(
-        &self,
-        library: &plugin_runner::supervise::workshop::Library,
-    ) -> Result<Vec<LoadedPlugin>, Refusal> {
+    fn load(&self, library: &workshop::Library) -> Result<Vec<LoadedPlugin>, Refusal> {
         let refusal = |cause: String| Refusal { cause, hint: None };
-        let bytes = fs::read(&library.path).map_err(|error| refusal(error.to_string()))?;
-        let mark = bytes
-            .windows(MARK.len())
-            .rposition(|found| found == MARK)
-            .unwrap();
-        let what = String::from_utf8(bytes[mark + MARK.len()..].to_vec()).unwrap();
+        let what = what(library)?;
+        let what = &what[what.find("good ").unwrap_or(0)..];
         match what.split_once(' ') {
             Some(("good", plugin)) => {
                 let (name, version) = plugin.split_once(' ').unwrap();
@@ -125,7 +218,7 @@ impl Workshop for Fake {
         self.0.confs.lock().unwrap().push(token);
     }
 
-    fn serve(&self, listener: OwnedFd) -> io::Result<()> {
+    fn serve(&self, listener: OwnedFd, _: &Served) -> io::Result<()> {
         let inside = Arc::clone(&self.0);
         *inside.accepting.lock().unwrap() = true;
         thread::spawn(move || accept(&UnixListener::from(listener), &inside));
@@ -146,6 +239,13 @@ impl Workshop for Fake {
     }
 
     fn set_level(&self, _: Level) {}
+
+    fn report(&self) -> workshop::Report {
+        workshop::Report {
+            connections: self.0.in_flight.load(Ordering::SeqCst),
+            ..workshop::Report::default()
+        }
+    }
 }
 
 fn accept(listener: &UnixListener, inside: &Arc<Inside>) {

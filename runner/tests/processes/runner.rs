@@ -149,6 +149,39 @@ impl Runner {
         }
     }
 
+    /// The number that follows a text in the log.
+    pub(crate) fn number_after(&self, text: &str) -> i32 {
+        let running = self.running.borrow();
+        let log = &running.as_ref().unwrap().log;
+        let number = &log[log.find(text).unwrap() + text.len()..];
+        let end = number.find(|letter: char| !letter.is_ascii_digit());
+        number[..end.unwrap_or(number.len())].parse().unwrap()
+    }
+
+    /// A child of the runner, by its name.
+    pub(crate) fn child_named(&self, name: &str) -> Option<i32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let children = tasks.flatten().filter_map(|task| {
+            let children = fs::read_to_string(task.path().join("children")).ok()?;
+            let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+            Some(children.collect::<Vec<i32>>())
+        });
+        children.flatten().find(|pid| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+            comm.is_ok_and(|comm| comm.trim() == name)
+        })
+    }
+
+    /// How often something was logged, up to now.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        let mut running = self.running.borrow_mut();
+        let running = running.as_mut().unwrap();
+        while let Ok(line) = running.lines.try_recv() {
+            running.log += &(line + "\n");
+        }
+        running.log.matches(text).count()
+    }
+
     #[track_caller]
     pub(crate) fn wait_until_gone(&self) {
         let mut running = self.running.borrow_mut();
@@ -223,9 +256,26 @@ pub(crate) fn conf(key: &str) -> String {
     builder.push_slot_always(6, key); // the second field of PrepareConf.Req
     let message = builder.end_table(message);
     builder.finish_minimal(message);
-    builder
-        .finished_data()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(builder.finished_data())
+}
+
+/// The same with one.
+pub(crate) fn conf_of(key: &str, plugin: &str, value: &str) -> String {
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    let (name, value) = (builder.create_string(plugin), builder.create_string(value));
+    let entry = builder.start_table();
+    builder.push_slot_always(4, name);
+    builder.push_slot_always(6, value);
+    let entry = builder.end_table(entry);
+    let (key, conf) = (builder.create_string(key), builder.create_vector(&[entry]));
+    let message = builder.start_table();
+    builder.push_slot_always(4, conf);
+    builder.push_slot_always(6, key);
+    let message = builder.end_table(message);
+    builder.finish_minimal(message);
+    hex(builder.finished_data())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

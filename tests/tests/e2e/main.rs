@@ -1,12 +1,20 @@
 //! End-to-end tests: the real binary, a real socket, real libraries. Every promise is a test named as a sentence.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
+mod compilers;
 mod configuration;
+mod control;
 mod failing;
 mod framing;
 mod kong_plugins;
 mod listing;
 mod log_phase;
 mod logging;
+mod probe;
 mod processes;
 mod refusing;
 mod replay;

@@ -29,6 +29,24 @@ fn a_killed_worker_is_replaced_at_once_and_tokens_stay_good() {
     runner.log().wait_for(&["ERROR", "worker", "SIGKILL"]);
 }
 
+#[test]
+fn of_two_libraries_the_one_that_served_serves_again_after_a_crash() {
+    let runner = Runner::with(&["misbehaving"]);
+    let mark = [("misbehaving", r#"{"mode": "mark"}"#)];
+    let token = runner.gateway().prepare(&mark);
+    let other = e2e::artifacts::marked("mark-number-0001");
+    runner.setup().lay("a.so", &other);
+    runner.log().wait_for(&["WARN", "a.so", "it stands by"]);
+    for _ in 0..2 {
+        let worker = runner.worker();
+        signal_process(worker, Signal::KILL);
+        wait::until("the worker has gone", || (!is_alive(worker)).then_some(()));
+        let mut gateway = runner.gateway();
+        let text = gateway.request(token, &Request::get("/")).text();
+        assert_eq!(text, "mark-of-the-file");
+    }
+}
+
 /// A mode that ends the process: the caller's connection closes, everybody else is served by the next worker.
 #[track_caller]
 fn crashes(mode: &str, log: &[&str]) {

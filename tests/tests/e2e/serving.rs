@@ -1,7 +1,10 @@
 //! Calls that go as they should.
 
-use e2e::message::{Code, Question, Reply, Request, Response, entries, value_of};
-use e2e::runner::Runner;
+use std::time::Instant;
+
+use e2e::message::{Code, HTTP_REQ_CALL, Question, Reply, Request, Response, entries, value_of};
+use e2e::runner::{Runner, Setup};
+use e2e::wait;
 
 #[test]
 fn a_plugin_answers_in_the_upstreams_place() {
@@ -159,10 +162,7 @@ fn a_conf_may_be_prepared_while_a_call_waits_on_another_connection() {
     let runner = Runner::with(&["asking", "stop"]);
     let mut caller = runner.gateway();
     let token = caller.prepare(&[("asking", "{}")]);
-    caller.send(
-        e2e::message::HTTP_REQ_CALL,
-        &Request::get("/").payload(token),
-    );
+    caller.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
     assert_eq!(runner.gateway().get(&[("stop", "{}")]).answer().status, 200);
     assert!(
         caller
@@ -186,4 +186,90 @@ fn an_unknown_token_is_said_to_be_unknown() {
 fn a_route_without_plugins_lets_everything_pass() {
     let runner = Runner::with(&["stop"]);
     assert_eq!(runner.gateway().get(&[]), Reply::Nothing);
+}
+
+#[test]
+fn a_slow_configure_delays_the_calls_of_its_own_route_only() {
+    let runner = Runner::with(&["misbehaving", "stop"]);
+    let mut gateway = runner.gateway();
+    let started = Instant::now();
+    let slow = [("misbehaving", r#"{"mode": "slow_configure", "ms": 700}"#)];
+    let token = gateway.prepare(&slow);
+    assert!(
+        started.elapsed().as_millis() < 500,
+        "PREPARE_CONF waited for the author's code"
+    );
+    gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
+    assert_eq!(runner.gateway().get(&[("stop", "{}")]).answer().status, 200);
+    assert!(started.elapsed().as_millis() < 650, "another route waited");
+    assert_eq!(gateway.receive().reply(), Reply::Nothing);
+    assert!(started.elapsed().as_millis() >= 700);
+}
+
+#[test]
+fn at_the_bound_a_new_configuration_is_refused_and_live_ones_stay() {
+    let runner = Setup::with(&["stop"]).config("tokens:\n  max: 2\n").start();
+    let mut gateway = runner.gateway();
+    let conf = |body: &str| format!(r#"{{"body": "{body}"}}"#);
+    let first = gateway.prepare(&[("stop", &conf("first"))]);
+    let second = gateway.prepare(&[("stop", &conf("second"))]);
+    let third = gateway.try_prepare("route#3", &[("stop", &conf("third"))]);
+    assert_eq!(third, Err(Code::ServiceUnavailable));
+    for (token, body) in [(first, "first"), (second, "second")] {
+        assert_eq!(gateway.request(token, &Request::get("/")).text(), body);
+    }
+    runner.log().wait_for(&["tokens.max"]);
+}
+
+#[test]
+fn a_configuration_that_nobody_uses_expires_and_makes_room() {
+    // 1.2 times what the gateway says.
+    let setup = Setup::with(&["stop"]).config("tokens:\n  max: 2\n");
+    let runner = setup.env("APISIX_CONF_EXPIRE_TIME", "1").start();
+    let mut gateway = runner.gateway();
+    let used = gateway.prepare(&[("stop", r#"{"body": "used"}"#)]);
+    let unused = gateway.prepare(&[("stop", r#"{"body": "unused"}"#)]);
+    wait::until("there is room for a third one", || {
+        assert_eq!(gateway.request(used, &Request::get("/")).text(), "used");
+        gateway.try_prepare("route#3", &[("stop", "{}")]).ok()
+    });
+    let reply = gateway.request(unused, &Request::get("/"));
+    assert_eq!(reply, Reply::Error(Code::ConfTokenNotFound));
+}
+
+#[test]
+fn a_hundred_connections_are_served_at_once() {
+    let runner = Runner::with(&["asking"]);
+    let token = runner.gateway().prepare(&[("asking", "{}")]);
+    let mut gateways: Vec<_> = (0..100).map(|_| runner.gateway()).collect();
+    for gateway in &mut gateways {
+        gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
+    }
+    // The last one first: nobody waits for somebody else's answers.
+    for gateway in gateways.iter_mut().rev() {
+        assert!(
+            gateway
+                .receive_reply()
+                .reply()
+                .text()
+                .starts_with("remote_port=absent")
+        );
+    }
+}
+
+#[test]
+fn every_method_and_address_reaches_the_plugin() {
+    let runner = Runner::with(&["do"]);
+    let mut gateway = runner.gateway();
+    let token = gateway.prepare(&[("do", r#"{"rewrite": {"path": "/p"}}"#)]);
+    for method in 0..15 {
+        for address in [vec![127, 0, 0, 1], vec![0; 16], Vec::new()] {
+            let request = Request {
+                method,
+                address,
+                ..Request::get("/")
+            };
+            assert_eq!(gateway.request(token, &request).rewrite().path, b"/p");
+        }
+    }
 }

@@ -109,3 +109,15 @@ fn another_user_is_refused_unless_the_configuration_names_it() {
         .start();
     assert!(connect(&runner).unwrap().success());
 }
+
+#[test]
+fn a_socket_that_the_gateways_user_cannot_reach_is_pointed_out() {
+    let runner = Setup::with(&["stop"])
+        .config("socket:\n  mode: 0700\n")
+        .start();
+    runner.log().wait_for(&["another user", "socket.mode"]);
+    let setup = Setup::with(&["stop"]);
+    fs::set_permissions(setup.folder(), fs::Permissions::from_mode(0o700)).unwrap();
+    let runner = setup.spawn();
+    runner.log().wait_for(&["another user", "closed", "o+x"]);
+}

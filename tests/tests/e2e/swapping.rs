@@ -1,6 +1,7 @@
 //! Libraries that come, change and go while calls flow.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -245,4 +246,84 @@ fn a_conf_that_the_new_build_refuses_stays_on_the_old_one() {
         gateway.request(token, &Request::get("/")),
         marked("mark-of-the-file")
     );
+}
+
+#[test]
+fn the_swap_of_a_mounted_config_map_is_seen() {
+    // A volume of Kubernetes: the files are links into `..data`, which is itself a link that is renamed over.
+    let runner = Runner::with(&[]);
+    let folder = runner.setup().plugins();
+    let publish = |version: &str, mark: &str| {
+        fs::create_dir(folder.join(version)).unwrap();
+        fs::write(
+            folder.join(version).join("libmisbehaving.so"),
+            artifacts::marked(mark),
+        )
+        .unwrap();
+        symlink(version, folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    };
+    publish("..2026_01", "mark-number-0001");
+    symlink("..data/libmisbehaving.so", folder.join("libmisbehaving.so")).unwrap();
+    wait_until_marked(&runner, "mark-number-0001");
+    publish("..2026_02", "mark-number-0002");
+    wait_for_mark(&runner, "mark-number-0002");
+}
+
+/// As [`wait_for_mark`], where errors may come before.
+#[track_caller]
+fn wait_until_marked(runner: &Runner, mark: &str) {
+    let mut gateway = runner.gateway();
+    wait::until(&format!("`{mark}` serves"), || {
+        (gateway.get(&MARK) == marked(mark)).then_some(())
+    });
+}
+
+#[test]
+fn a_folder_that_comes_late_or_is_replaced_is_seen() {
+    let setup = Setup::with(&[]);
+    fs::remove_dir(setup.plugins()).unwrap();
+    let runner = setup.start();
+    assert_eq!(runner.gateway().get(&MARK), UNAVAILABLE);
+    let fresh = |mark: &str| {
+        let fresh = runner.setup().folder().join("fresh");
+        fs::create_dir(&fresh).unwrap();
+        fs::write(fresh.join("libmisbehaving.so"), artifacts::marked(mark)).unwrap();
+        fresh
+    };
+    fs::rename(fresh("mark-number-0001"), runner.setup().plugins()).unwrap();
+    wait_until_marked(&runner, "mark-number-0001");
+    fs::rename(
+        runner.setup().plugins(),
+        runner.setup().folder().join("old"),
+    )
+    .unwrap();
+    fs::rename(fresh("mark-number-0002"), runner.setup().plugins()).unwrap();
+    wait_for_mark(&runner, "mark-number-0002");
+}
+
+#[test]
+fn only_libraries_with_an_allowed_sum_serve() {
+    let bytes = fs::read(artifacts::library("misbehaving")).unwrap();
+    let sum = artifacts::sha256(&bytes);
+    let other = "0".repeat(64);
+    for (sum, expected) in [(sum, marked("mark-of-the-file")), (other, UNAVAILABLE)] {
+        let config = format!("plugins:\n  allow: [\"{sum}\"]\n");
+        let runner = Setup::with(&["misbehaving"]).config(&config).start();
+        assert_eq!(runner.gateway().get(&MARK), expected, "{sum}");
+    }
+}
+
+#[test]
+fn a_folder_that_everybody_may_write_is_not_trusted_unless_the_configuration_says_so() {
+    let trusting = "plugins:\n  allow_writable: true\n";
+    for (config, expected) in [("", UNAVAILABLE), (trusting, marked("mark-of-the-file"))] {
+        let setup = Setup::with(&["misbehaving"]).config(config);
+        fs::set_permissions(setup.plugins(), fs::Permissions::from_mode(0o777)).unwrap();
+        let runner = setup.start();
+        assert_eq!(runner.gateway().get(&MARK), expected, "{config}");
+        if config.is_empty() {
+            runner.log().wait_for(&["allow_writable"]);
+        }
+    }
 }

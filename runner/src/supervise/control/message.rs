@@ -1,4 +1,5 @@
-//! What supervisor and worker say to each other. Both are the same build, so there is no version in it.
+//! What the supervisor and its workers and probes say to each other. All are the same build, so there is no version in
+//! it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};
 use crate::supervise::accounts::Identity;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Report, Served};
 use crate::telemetry::Style;
 
 /// From the supervisor.
@@ -27,10 +28,12 @@ pub enum ToWorker {
         sequence: u64,
         token: Result<u32, String>,
     },
-    /// Accept connections from now on.
-    Serve,
+    /// Accept connections from now on. `served`: the file that served each plugin in the worker before.
+    Serve { served: Served },
     /// Log up to this level from now on.
     LogLevel(Level),
+    /// Say how you are; answered by `Report`.
+    Report { sequence: u64 },
     /// Accept what waits in the backlog and nothing more, finish all calls, answer `Drained` and leave.
     Drain { within: Duration },
 }
@@ -64,6 +67,45 @@ pub enum FromWorker {
     Prepare { sequence: u64 },
     /// The token expired.
     Forget { token: u32 },
+    /// How it is.
+    Report { sequence: u64, report: Report },
     /// All calls are finished.
     Drained,
+}
+
+/// From the supervisor to a probe: one question after the other, each answered before the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToProbe {
+    /// The first message. Descriptors: the pipe for finished log lines, then the copy if it lives in private memory.
+    Examine(Box<Examination>),
+    /// Configure this. Tail: the PREPARE_CONF payload. Answered by `Configured`.
+    Conf,
+    /// Drop everything and leave. Answered by `Finished`.
+    Finish,
+}
+
+/// What a probe needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Examination {
+    /// As for a worker.
+    pub start: Start,
+    /// What to examine.
+    pub library: Library,
+}
+
+/// From a probe. Each is sent before the next thing is done, so that it tells how far it came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromProbe {
+    /// The metadata fits; the constructors run next.
+    Opening,
+    /// `init_worker` runs next.
+    Opened,
+    /// It has started; the confs come next.
+    Started(Vec<LoadedPlugin>),
+    /// A conf was configured, or refused for this reason.
+    Configured(Result<(), String>),
+    /// It said no; nothing follows.
+    Refused(Refusal),
+    /// Everything was dropped; nothing follows.
+    Finished,
 }

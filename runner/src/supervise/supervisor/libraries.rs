@@ -1,10 +1,11 @@
 //! Carries out what `reload` decides, and says what became of each library.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::stager::StagerReport;
-use super::{FolderError, Scan, Supervisor};
+use super::{FolderError, Libraries, Offer, Scan, Supervisor};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::reload::Step;
 use crate::supervise::staging::Outcome;
@@ -15,17 +16,26 @@ use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    pub(super) fn rescan(&mut self) {
+    /// Looks at the folder soon; or says why it does not.
+    pub(super) fn rescan(&mut self) -> Result<(), String> {
         if let Some(until) = &mut self.libraries.looked_at_until {
             *until = Instant::now() + LOOK;
         }
-        match &self.libraries.watch {
-            Some(watch) => watch.stir(),
-            None => tracing::warn!(hint = "set plugins.dir", "there is no plugins folder"),
+        if let Some(watch) = &self.libraries.watch {
+            watch.stir();
+            return Ok(());
         }
+        let (fault, hint) = ("there is no plugins folder", "set plugins.dir");
+        tracing::warn!(hint, "{fault}");
+        Err(format!("{fault}; {hint}"))
     }
 
     pub(super) fn scanned(&mut self, scan: Result<Scan, FolderError>) {
+        if self.questions.scanned()
+            && let Some(watch) = &self.libraries.watch
+        {
+            watch.stir();
+        }
         let until = self.libraries.looked_at_until;
         if until.is_some_and(|until| Instant::now() > until) {
             return;
@@ -37,12 +47,17 @@ impl Supervisor {
                 }
                 let steps = self.libraries.reload.scanned(Instant::now(), &scan.files);
                 self.carry_out(steps);
+                let files = &scan.files;
+                self.libraries
+                    .refusals
+                    .retain(|file, _| files.contains_key(file));
             }
             Err(fault) => {
                 self.libraries.reload.scan_failed();
                 if self.libraries.fault.as_ref() != Some(&fault) {
                     let still_serving = self.still_serving_all();
                     tracing::warn!(hint = fault.hint(), still_serving, "{fault}");
+                    self.questions.fault(&fault.to_string());
                     self.libraries.fault = Some(fault);
                 }
             }
@@ -56,6 +71,7 @@ impl Supervisor {
                 fingerprint,
                 memory,
             } => {
+                self.libraries.refusals.remove(&file);
                 if let Some(memory) = memory {
                     self.libraries.memory.insert(library.generation, memory);
                 }
@@ -84,10 +100,18 @@ impl Supervisor {
         let steps = reload.loaded(generation);
         match again {
             true => tracing::debug!(generation, "loaded again: {}", library.file.display()),
-            false => log_loaded(&library, &plugins),
+            false => self.log_loaded(&library, &plugins),
         }
-        let offer = (generation, plugins);
+        let known = self.libraries.offers.get(&library.file);
+        let known = known.filter(|offer| offer.generation == generation);
+        let offer = Offer {
+            generation,
+            since: known.map_or_else(SystemTime::now, |offer| offer.since),
+            plugins,
+        };
+        self.libraries.refusals.remove(&library.file);
         self.libraries.offers.insert(library.file, offer);
+        self.note_served();
         self.carry_out(steps);
     }
 
@@ -107,10 +131,14 @@ impl Supervisor {
         for step in steps {
             match step {
                 Step::Stage { file, generation } => self.libraries.stager.stage(file, generation),
+                Step::Probe(library) => self.probe(library),
                 Step::Load(library) => self.load(library),
                 Step::Unload(file) => {
                     tracing::info!("{} is gone: what it offered ends", file.display());
+                    self.questions
+                        .note(&format!("{} is gone: what it offered ends", file.display()));
                     self.libraries.offers.remove(&file);
+                    self.note_served();
                     self.tell(ToWorker::Unload(file));
                 }
                 Step::Discard(library) => self.discard(&library),
@@ -162,31 +190,72 @@ impl Supervisor {
         self.log_refusal(file, &refusal);
     }
 
-    fn log_refusal(&self, file: &Path, refusal: &Refusal) {
+    pub(super) fn log_refusal(&mut self, file: &Path, refusal: &Refusal) {
         let offer = self.libraries.offers.get(file);
-        let still_serving = offer
-            .map(|(generation, plugins)| format!("{} (generation {generation})", names(plugins)));
+        let still_serving = offer.map(|offer| {
+            format!(
+                "{} (generation {})",
+                names(&offer.plugins),
+                offer.generation
+            )
+        });
         let done = if offer.is_some() {
             "replaced"
         } else {
             "loaded"
         };
+        self.libraries
+            .refusals
+            .insert(file.to_owned(), refusal.clone());
         let Refusal { cause, hint } = refusal;
         let (file, hint) = (file.display(), hint.as_deref());
         tracing::warn!(cause, hint, still_serving, "{file} was not {done}");
+        self.questions
+            .fault(&format!("{file} was not {done}: {cause}"));
+    }
+
+    fn log_loaded(&mut self, library: &Library, plugins: &[LoadedPlugin]) {
+        let file = library.file.display();
+        let generation = library.generation;
+        let line = format!("{} serves: generation {generation}, {file}", names(plugins));
+        tracing::info!("{line}");
+        self.questions.note(&line);
+    }
+
+    /// Before it serves, a worker collects: nothing is decided yet.
+    fn note_served(&mut self) {
+        if self.worker.as_ref().is_some_and(|worker| worker.serving) {
+            self.libraries.note_served();
+        }
     }
 
     fn still_serving_all(&self) -> Option<String> {
         let plugins = self.libraries.offers.values();
-        let plugins: Vec<_> = plugins.map(|(_, plugins)| names(plugins)).collect();
+        let plugins: Vec<_> = plugins.map(|offer| names(&offer.plugins)).collect();
         (!plugins.is_empty()).then(|| plugins.join(", "))
     }
 }
 
-fn log_loaded(library: &Library, plugins: &[LoadedPlugin]) {
-    let file = library.file.display();
-    let generation = library.generation;
-    tracing::info!("{} serves: generation {generation}, {file}", names(plugins));
+impl Libraries {
+    /// Follows the worker's registry: who serves a plugin goes on as long as it offers it; otherwise the only one does.
+    pub(super) fn note_served(&mut self) {
+        let mut offered: BTreeMap<&str, Vec<&PathBuf>> = BTreeMap::new();
+        for (file, offer) in &self.offers {
+            for plugin in &offer.plugins {
+                offered.entry(&plugin.name).or_default().push(file);
+            }
+        }
+        self.served.retain(|name, served| {
+            let files = offered.get(name.as_str());
+            files.is_some_and(|files| files.iter().any(|file| *file == served))
+        });
+        for (name, files) in offered {
+            if let [only] = files[..] {
+                let served = self.served.entry(name.to_owned());
+                served.or_insert_with(|| only.clone());
+            }
+        }
+    }
 }
 
 fn names(plugins: &[LoadedPlugin]) -> String {

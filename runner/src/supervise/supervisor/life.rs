@@ -17,14 +17,8 @@ impl Supervisor {
     pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
         self.workers += 1;
         let number = self.workers;
-        let start = Start {
-            config: self.config.clone(),
-            identity: self.identity,
-            supervisor: std::process::id(),
-            style: self.telemetry.style(),
-        };
         let outfit = Outfit {
-            start,
+            start: self.outset(),
             listener: self.socket.as_fd().try_clone_to_owned()?,
             lines: self.telemetry.lines(),
             events: self.events.clone(),
@@ -39,6 +33,16 @@ impl Supervisor {
             Timer::LoadsAreOver(number),
         );
         Ok(())
+    }
+
+    /// What a new process of ours is told first.
+    pub(super) fn outset(&self) -> Start {
+        Start {
+            config: self.config.clone(),
+            identity: self.identity,
+            supervisor: std::process::id(),
+            style: self.telemetry.style(),
+        }
     }
 
     /// After a worker died: a failure is not the end, there may be room for a process in a moment.
@@ -56,9 +60,11 @@ impl Supervisor {
         }
     }
 
-    /// Connections wait in the backlog until this: every library had its chance first.
+    /// Connections wait in the backlog until this: every library had its chance first. After a crash they wait for no
+    /// more than what served before.
     pub(super) fn serve_if_settled(&mut self) {
-        if self.libraries.reload.is_settled() {
+        let reload = &self.libraries.reload;
+        if reload.is_settled() || self.announced && reload.is_as_before() {
             self.serve();
         }
     }
@@ -85,14 +91,16 @@ impl Supervisor {
         for (token, payload) in self.tokens.live() {
             worker.tell_with(ToWorker::Conf { token }, payload.to_vec(), Vec::new());
         }
-        worker.tell(ToWorker::Serve);
+        let served = self.libraries.served.clone();
+        worker.tell(ToWorker::Serve { served });
+        self.libraries.note_served();
         if !self.config.plugins.hot_reload {
             self.libraries
                 .looked_at_until
                 .get_or_insert_with(Instant::now);
         }
         let offers = self.libraries.offers.values();
-        let plugins: usize = offers.map(|(_, plugins)| plugins.len()).sum();
+        let plugins: usize = offers.map(|offer| offer.plugins.len()).sum();
         let ready = if self.announced {
             "ready again"
         } else {
@@ -109,6 +117,7 @@ impl Supervisor {
         let Some(worker) = self.worker.take() else {
             return Flow::Continue(());
         };
+        self.answer_all_statuses();
         let lived = worker.lived();
         let number = worker.number;
         let cause = worker.bury();
@@ -157,6 +166,10 @@ impl Supervisor {
         if let Some(worker) = self.worker.take() {
             worker.bury();
         }
+        if let Some(prober) = &self.libraries.prober {
+            prober.end();
+        }
+        drop(self.admin.take());
         self.libraries.stager.remove_all();
         tracing::info!("stopped");
     }

@@ -1,26 +1,30 @@
 //! The inside of a worker: plugins, chains and the socket, put together.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::memory;
 use crate::config::{Config, Level};
-use crate::plugins::elf;
-use crate::plugins::generation::{Candidate, Generation, Refused};
-use crate::plugins::metadata::{About, Metadata, Unfit};
+use crate::plugins::generation::Generation;
+use crate::plugins::instance::Purpose;
+use crate::plugins::registry::Change;
 use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
-use crate::request::{host, log_phase, plugin_log};
+use crate::request::{host, log_phase};
 use crate::rpc::server::{Server, Settings};
-use crate::supervise::accounts;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Workshop};
+use crate::supervise::admin::message::LastError;
+use crate::supervise::workshop::{
+    GenerationReport, Library, LoadedPlugin, Refusal, Report, Served, Workshop,
+};
+use crate::supervise::{accounts, fit};
+use crate::telemetry;
 
-/// How often unused tokens are looked for: far more often than they expire.
-const EXPIRY_TICK: Duration = Duration::from_secs(30);
+/// Unused tokens are looked for at least this often.
+const LONGEST_EXPIRY_TICK: Duration = Duration::from_secs(30);
 
 /// Makes the inside of a worker: see [`Factory`](crate::supervise::workshop::Factory).
 ///
@@ -38,12 +42,15 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         deadline: config.calls.deadline,
         allowed_peers: peers.collect::<Result<_, _>>()?,
     };
+    // Several times in the life of an unused token, however short that is.
+    let tick = (config.tokens.expire / 8).min(LONGEST_EXPIRY_TICK);
     let calls = Arc::new(Calls::new(config, tokens)?);
-    expire_tokens(&calls)?;
+    expire_tokens(&calls, tick)?;
     Ok(Arc::new(Inside {
         calls,
         settings,
         server: OnceLock::new(),
+        loaded: Mutex::default(),
     }))
 }
 
@@ -51,43 +58,36 @@ struct Inside {
     calls: Arc<Calls>,
     settings: Settings,
     server: OnceLock<Server<Calls>>,
+    /// Everything that is mapped, oldest first.
+    loaded: Mutex<Vec<Loaded>>,
+}
+
+struct Loaded {
+    generation: u64,
+    plugin: String,
+    /// As the kernel shows it.
+    mapped: PathBuf,
 }
 
 impl Workshop for Inside {
     fn load(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal> {
-        let about = self.fit(&library.path)?;
-        plugin_log::introduce(library.generation, &about.name);
-        let candidate = Candidate {
-            number: library.generation,
-            file: library.file.clone(),
-            copy: library.path.clone(),
-            about,
-        };
-        let generation = Generation::load(candidate, self.calls.config(), host::host())?;
-        let loaded = LoadedPlugin {
-            name: generation.name().to_owned(),
-            version: generation.about.version.clone(),
-            priority: generation.about.priority,
-        };
+        let config = self.calls.config();
+        let candidate = fit::candidate(library, &config.plugins)?;
+        let module = candidate.open()?;
+        self.loaded().push(Loaded {
+            generation: library.generation,
+            plugin: candidate.about.name.clone(),
+            mapped: memory::mapped_name(&library.path),
+        });
+        let generation =
+            Generation::start(candidate, module, Purpose::Serve, config, host::host())?;
         self.publish(&generation);
-        Ok(vec![loaded])
+        Ok(vec![fit::offer(&generation)])
     }
 
     fn unload(&self, file: &Path) {
         let changes = self.calls.registry().remove(file);
-        for change in &changes {
-            match &change.now {
-                Some(now) => tracing::info!(
-                    "plugin {} is served by {} now, as its library is gone",
-                    change.name,
-                    now.file.display()
-                ),
-                None => tracing::warn!(
-                    "plugin {} has no library any more: its calls are answered with an error",
-                    change.name
-                ),
-            }
-        }
+        changes.iter().for_each(log_gone);
         self.calls.moved(&changes);
     }
 
@@ -95,8 +95,8 @@ impl Workshop for Inside {
         self.calls.remember(token, &payload);
     }
 
-    fn serve(&self, listener: OwnedFd) -> io::Result<()> {
-        self.calls.open();
+    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()> {
+        self.calls.open(served);
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
         // A second order to serve is a fault of the supervisor; the first server goes on.
         let _ = self.server.set(server);
@@ -117,42 +117,57 @@ impl Workshop for Inside {
             generation.set_level(level as u32);
         }
     }
+
+    fn report(&self) -> Report {
+        let loaded = self.loaded();
+        let names: Vec<_> = loaded.iter().map(|loaded| loaded.mapped.clone()).collect();
+        let (confs, memory) = (self.calls.confs(), memory::resident(&names));
+        let generations = loaded.iter().map(|loaded| GenerationReport {
+            confs: confs.get(&loaded.generation).copied().unwrap_or(0),
+            memory: memory.get(&loaded.mapped).copied().unwrap_or(0),
+            ..self.generation(loaded)
+        });
+        let server = self.server.get();
+        Report {
+            connections: server.map_or(0, Server::connections),
+            stuck_loops: server.map_or(0, Server::stuck),
+            generations: generations.collect(),
+        }
+    }
 }
 
 impl Inside {
-    /// Reads and judges the metadata of a private copy, before any of its code runs.
-    fn fit(&self, copy: &Path) -> Result<About, Refusal> {
-        let bytes = fs::read(copy).map_err(|error| Refusal {
-            cause: format!("its private copy cannot be read: {error}"),
-            hint: Some("see that `state.dir` can be searched by `worker.user`".to_owned()),
-        })?;
-        let section = elf::section(&bytes, plugin_api::abi::metadata::SECTION);
-        let metadata = Metadata::read(section.unwrap_or_default())?;
-        let about = metadata.check()?;
-        self.wanted(about)?;
-        Ok(about.clone())
+    fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wanted(&self, about: &About) -> Result<(), Refusal> {
-        let plugins = &self.calls.config().plugins;
-        let enabled = plugins
-            .enabled
-            .as_ref()
-            .is_none_or(|names| names.contains(&about.name));
-        if enabled && !plugins.disabled.contains(&about.name) {
-            return Ok(());
+    fn generation(&self, loaded: &Loaded) -> GenerationReport {
+        let registry = self.calls.registry();
+        let serving = registry.serving(&loaded.plugin).ok();
+        let known = registry.generation(loaded.generation);
+        let counts = known.map(|known| known.tally.counts()).unwrap_or_default();
+        GenerationReport {
+            generation: loaded.generation,
+            plugin: loaded.plugin.clone(),
+            serving: serving.is_some_and(|serving| serving.number == loaded.generation),
+            calls: counts.calls,
+            errors: counts.errors,
+            panics: counts.panics,
+            last_error: counts.last_error.map(|(at, text)| LastError {
+                text,
+                at: seconds(at),
+            }),
+            ..GenerationReport::default()
         }
-        Err(Refusal {
-            cause: format!("its plugin `{}` is not enabled", about.name),
-            hint: Some(
-                "see `plugins.enabled` and `plugins.disabled` in the configuration".to_owned(),
-            ),
-        })
     }
 
     fn publish(&self, generation: &Arc<Generation>) {
-        let change = self.calls.registry().add(generation);
-        self.calls.moved(change.as_slice());
+        let changes = self.calls.registry().add(generation);
+        // It may have changed since the generation was told, and only what is in the registry is told again.
+        generation.set_level(telemetry::level() as u32);
+        let gone = |change: &&Change| change.name != generation.name();
+        changes.iter().filter(gone).for_each(log_gone);
+        self.calls.moved(&changes);
         let serving = self.calls.registry().serving(generation.name());
         let other = serving
             .ok()
@@ -172,31 +187,32 @@ impl Inside {
     }
 }
 
-impl From<Unfit> for Refusal {
-    fn from(unfit: Unfit) -> Self {
-        Self {
-            cause: unfit.to_string(),
-            hint: Some(unfit.hint().to_owned()),
-        }
+/// A plugin's library is gone, or offers another plugin now.
+fn log_gone(change: &Change) {
+    let name = &change.name;
+    match &change.now {
+        Some(now) => tracing::info!(
+            "plugin {name} is served by {} now, as its library is gone",
+            now.file.display()
+        ),
+        None => tracing::warn!(
+            "plugin {name} has no library any more: its calls are answered with an error"
+        ),
     }
 }
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        Self {
-            cause: refused.cause,
-            hint: refused.hint,
-        }
-    }
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
-fn expire_tokens(calls: &Arc<Calls>) -> io::Result<()> {
+fn expire_tokens(calls: &Arc<Calls>, tick: Duration) -> io::Result<()> {
     let calls = Arc::downgrade(calls);
     let expire = move || {
         while let Some(calls) = Weak::upgrade(&calls) {
             calls.expire();
             drop(calls);
-            thread::park_timeout(EXPIRY_TICK);
+            thread::park_timeout(tick);
         }
     };
     thread::Builder::new()

@@ -67,9 +67,10 @@ impl Orders {
             ToWorker::Conf { token } => self.workshop.conf(token, received.tail),
             ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
             ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
-            ToWorker::Serve => {
+            ToWorker::Report { sequence } => self.report(sequence)?,
+            ToWorker::Serve { served } => {
                 if let Some(listener) = self.listener.take() {
-                    self.workshop.serve(listener)?;
+                    self.workshop.serve(listener, &served)?;
                 }
             }
             ToWorker::Drain { within } => self.drain(within)?,
@@ -88,6 +89,18 @@ impl Orders {
     fn tell_loader(&self, order: LoaderOrder) {
         // The loader ends only with us.
         let _ = self.loader.send(order);
+    }
+
+    fn report(&self, sequence: u64) -> io::Result<()> {
+        let (workshop, sender) = (Arc::clone(&self.workshop), self.sender.clone());
+        let reporting = move || {
+            let report = workshop.report();
+            let _ = sender.send(&FromWorker::Report { sequence, report });
+        };
+        thread::Builder::new()
+            .name("report".to_owned())
+            .spawn(reporting)?;
+        Ok(())
     }
 
     /// On a thread of its own: calls in flight may still need a token.

@@ -1,0 +1,195 @@
+//! Limits how many requests a second pass for each client, user, or whatever a header or variable says.
+#![forbid(unsafe_code)]
+
+mod key;
+mod limiter;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use plugin_api::{
+    ConfContext, Error, Next, Plugin, Request, Result, bail, config, plugin, tracing,
+};
+
+use self::key::Key;
+use self::limiter::Limiter;
+
+/// Requests that may wait at the same time. More are rejected at once, so that a client who sends too much does not
+/// hold all the threads that the others need (`worker.threads_per_plugin`, 64).
+const MAX_WAITING: usize = 32;
+
+/// `{"rate": 10, "burst": 20}`, and if wanted `"key": "header:x-user"`, `"rejected_code": 429`, `"max_delay": 0`.
+#[config]
+pub struct Config {
+    /// Requests a second; less than 1 is possible.
+    #[schemars(range(min = 0.001, max = 1_000_000))]
+    rate: f64,
+    /// Requests that pass at once, after a pause.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    burst: u32,
+    /// Whose requests are counted together: `remote_addr` (of one client address), `header:NAME` or `var:NAME` (of
+    /// one value; those without a value count as one), `route` (all of the route).
+    #[serde(default = "remote_addr")]
+    #[schemars(regex(pattern = "^(remote_addr|route|(header|var):.+)$"))]
+    key: String,
+    /// Status of a request that is too much.
+    #[serde(default = "service_unavailable")]
+    #[schemars(range(min = 200, max = 599))]
+    rejected_code: u16,
+    /// Milliseconds that a request may wait for its turn before it is rejected; never more than half of the time
+    /// that the call has. 0: it does not wait.
+    #[serde(default = "one_second")]
+    #[schemars(range(max = 60_000))]
+    max_delay: u32,
+}
+
+fn remote_addr() -> String {
+    "remote_addr".to_owned()
+}
+
+fn service_unavailable() -> u16 {
+    503
+}
+
+fn one_second() -> u32 {
+    1000
+}
+
+/// The configuration, with its key understood and its state.
+pub struct Prepared {
+    config: Config,
+    key: Key,
+    limiter: Arc<Limiter>,
+}
+
+/// The plugin.
+#[derive(Default)]
+pub struct LimitReq {
+    /// By what a conf is besides its version. A gateway counts the version up whenever anything changes, and whoever
+    /// has used up their rate would start afresh.
+    limiters: Mutex<HashMap<String, Weak<Limiter>>>,
+    waiting: AtomicUsize,
+}
+
+#[plugin(blocking)]
+impl Plugin for LimitReq {
+    type Config = Config;
+    type Prepared = Prepared;
+
+    fn validate(config: &Config) -> Result<()> {
+        if !(0.001..=1_000_000.0).contains(&config.rate) {
+            bail!("`rate`: {} is not 0.001 to 1000000", config.rate);
+        }
+        if !(1..=1_000_000).contains(&config.burst) {
+            bail!(
+                "`burst`: {} is not 1 to 1000000 (with 0 no request would ever pass)",
+                config.burst
+            );
+        }
+        if !(200..=599).contains(&config.rejected_code) {
+            bail!(
+                "`rejected_code`: {} is not 200 to 599",
+                config.rejected_code
+            );
+        }
+        if config.max_delay > 60_000 {
+            bail!("`max_delay`: {} is more than 60000", config.max_delay);
+        }
+        Ok(())
+    }
+
+    fn configure(&self, config: Config, context: &ConfContext) -> Result<Prepared> {
+        Ok(Prepared {
+            key: Key::parse(&config.key)?,
+            limiter: self.limiter(&config, context.route_key())?,
+            config,
+        })
+    }
+
+    fn access(&self, prepared: &Prepared, request: &mut Request<'_>) -> Result<Next> {
+        let key = prepared.key.value(request)?;
+        let patience = Duration::from_millis(prepared.config.max_delay.into());
+        let patience = patience.min(request.remaining() / 2);
+        if self.passes(&prepared.limiter, key.as_deref(), patience) {
+            return Ok(Next::CONTINUE);
+        }
+        tracing::debug!("too many requests: rejected");
+        Next::respond(prepared.config.rejected_code).into()
+    }
+}
+
+impl LimitReq {
+    /// The state of an equal conf of the same route, whatever its version; else a new one.
+    fn limiter(&self, config: &Config, route_key: &str) -> Result<Arc<Limiter>> {
+        let identity = format!("{} {config:?}", unversioned(route_key));
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        limiters.retain(|_, limiter| limiter.strong_count() > 0);
+        if let Some(limiter) = limiters.get(&identity).and_then(Weak::upgrade) {
+            return Ok(limiter);
+        }
+        let limiter = NonZeroU32::new(config.burst)
+            .and_then(|burst| Limiter::new(config.rate, burst))
+            .map(Arc::new)
+            .ok_or_else(|| Error::new(format_args!("`rate`: {} cannot be kept", config.rate)))?;
+        limiters.insert(identity, Arc::downgrade(&limiter));
+        Ok(limiter)
+    }
+
+    /// Takes one request of the key's rate, if need be later.
+    fn passes(&self, limiter: &Limiter, key: Option<&[u8]>, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut place = None;
+        loop {
+            let Err(wait) = limiter.take(key) else {
+                return true;
+            };
+            if Instant::now() + wait > until {
+                return false;
+            }
+            if place.is_none() {
+                place = Place::take(&self.waiting);
+            }
+            if place.is_none() {
+                return false;
+            }
+            sleep(wait);
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is nothing to wait for but the time, and the plugin is declared as blocking"
+)]
+fn sleep(wait: Duration) {
+    std::thread::sleep(wait);
+}
+
+/// One of the places for requests that wait; free again when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(taken: &'a AtomicUsize) -> Option<Self> {
+        let one_more = |taken| (taken < MAX_WAITING).then_some(taken + 1);
+        let place = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        place.is_ok().then_some(Self(taken))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// `route#7#ext-plugin-pre-req` of `route#7#ext-plugin-pre-req#1795289913`: the versions come last.
+fn unversioned(route_key: &str) -> &str {
+    let end = route_key.match_indices('#').nth(2);
+    end.map_or(route_key, |(end, _)| &route_key[..end])
+}
+
+#[cfg(test)]
+mod tests;

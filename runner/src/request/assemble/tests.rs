@@ -1,0 +1,206 @@
+//! Confs that are refused, hang, or come again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
+
+use plugin_api::abi::{Bytes, Handle, Outcome};
+
+use super::*;
+use crate::plugins::instance::Prepared;
+use crate::plugins::tests::fake::{Functions, accept, generation, refuse};
+use crate::request::conf::{Conf, PluginConf};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Configure = extern "C" fn(Handle, Bytes, Bytes) -> Outcome;
+
+struct Runner {
+    registry: Arc<Registry>,
+    assembler: Assembler,
+}
+
+impl Runner {
+    fn new() -> Self {
+        let registry = Arc::new(Registry::new(Default::default()));
+        registry.open(&Default::default());
+        let assembler = Assembler::new(Arc::clone(&registry), Arc::default()).unwrap();
+        Self {
+            registry,
+            assembler,
+        }
+    }
+
+    fn load(&self, number: u64, plugin: &str, configure: Configure) {
+        let functions = Functions {
+            configure,
+            ..Functions::default()
+        };
+        let file = format!("{plugin}.so");
+        let generation = generation(number, plugin, &file, functions);
+        self.registry.add(&generation);
+    }
+
+    /// Assembles a chain and waits for it.
+    fn chain(&self, route_key: &str, plugins: &[(&str, &str)]) -> Arc<Chain> {
+        let chain = chain(route_key, plugins);
+        self.assembler
+            .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+        chain
+    }
+}
+
+fn chain(route_key: &str, plugins: &[(&str, &str)]) -> Arc<Chain> {
+    let plugins = plugins.iter().map(|(name, value)| PluginConf {
+        name: (*name).to_owned(),
+        value: value.as_bytes().to_vec(),
+    });
+    let conf = Conf {
+        route_key: route_key.to_owned(),
+        plugins: plugins.collect(),
+    };
+    Arc::new(Chain::new(1, conf))
+}
+
+/// The generation behind each link that serves.
+fn numbers(chain: &Chain) -> Vec<u64> {
+    let snapshot = chain.snapshot();
+    let ready = snapshot.ready();
+    ready.map(|prepared| prepared.generation().number).collect()
+}
+
+fn first(chain: &Chain) -> Arc<Prepared> {
+    Arc::clone(chain.snapshot().ready().next().unwrap())
+}
+
+fn wait(what: &str, mut happened: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Where a `configure` that hangs waits until the test lets it go.
+struct Gate {
+    inside: AtomicUsize,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    const fn new() -> Self {
+        Self {
+            inside: AtomicUsize::new(0),
+            open: Mutex::new(false),
+            opened: Condvar::new(),
+        }
+    }
+
+    fn wait(&self) {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let open = self.open.lock().unwrap();
+        drop(self.opened.wait_while(open, |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+#[test]
+fn a_configure_that_hangs_does_not_keep_the_mended_library_from_serving() {
+    static GATE: Gate = Gate::new();
+    extern "C" fn hang(_: Handle, _: Bytes, _: Bytes) -> Outcome {
+        GATE.wait();
+        Outcome::made(Handle::NONE)
+    }
+    let runner = Runner::new();
+    runner.load(1, "p", hang);
+    let chain = chain("route#1#x#1", &[("p", "{}")]);
+    let hanging = runner.assembler.assemble(Arc::clone(&chain));
+    wait("configure runs", || GATE.inside.load(Ordering::SeqCst) == 1);
+    runner.load(2, "p", accept);
+    runner
+        .assembler
+        .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+    assert_eq!(numbers(&chain), [2]);
+    GATE.open();
+    wait("the first one ends", || hanging.is_finished());
+    assert_eq!(numbers(&chain), [2], "what ends late changes nothing");
+}
+
+#[test]
+fn a_plugin_that_hangs_on_all_routes_leaves_threads_for_the_others() {
+    static GATE: Gate = Gate::new();
+    extern "C" fn hang(_: Handle, _: Bytes, _: Bytes) -> Outcome {
+        GATE.wait();
+        Outcome::made(Handle::NONE)
+    }
+    let runner = Runner::new();
+    runner.load(1, "hangs", hang);
+    runner.load(2, "good", accept);
+    let both = [("good", "{}"), ("hangs", "{}")];
+    for route in 0..THREADS * 2 {
+        drop(
+            runner
+                .assembler
+                .assemble(chain(&format!("route#{route}#x#1"), &both)),
+        );
+    }
+    wait("configure runs", || GATE.inside.load(Ordering::SeqCst) > 0);
+    let other = runner.chain("route#other#x#1", &[("good", "{}")]);
+    assert_eq!(numbers(&other), [2]);
+    GATE.open();
+}
+
+#[test]
+fn a_conf_that_comes_again_under_a_new_version_keeps_what_was_made_of_it() {
+    let runner = Runner::new();
+    runner.load(1, "p", accept);
+    runner.load(2, "q", accept);
+    let key = |version| format!("route&service#1&2#ext-plugin-pre-req#{version}");
+    let old = runner.chain(&key("7&7"), &[("p", "1"), ("p", "1")]);
+    let edited = runner.chain(&key("8&7#9"), &[("q", "new"), ("p", "1"), ("p", "1")]);
+    let made = |chain: &Chain| -> Vec<Arc<Prepared>> {
+        let snapshot = chain.snapshot();
+        snapshot.ready().map(Arc::clone).collect()
+    };
+    let (old_made, new_made) = (made(&old), made(&edited));
+    assert!(Arc::ptr_eq(&old_made[0], &new_made[1]));
+    assert!(Arc::ptr_eq(&old_made[1], &new_made[2]));
+    assert!(
+        !Arc::ptr_eq(&old_made[0], &old_made[1]),
+        "two places, two states"
+    );
+    for (route_key, value) in [
+        ("route&service#1&2#ext-plugin-pre-req#9", "2"),
+        ("route&service#1&2#ext-plugin-post-req#9", "1"),
+        ("route#1#ext-plugin-pre-req#9", "1"),
+    ] {
+        let other = runner.chain(route_key, &[("p", value)]);
+        assert!(!Arc::ptr_eq(&first(&other), &old_made[0]), "{route_key}");
+    }
+    drop((old, edited, old_made, new_made));
+    let again = runner.chain(&key("10"), &[("p", "1")]);
+    assert_eq!(numbers(&again), [1], "made anew when nobody holds it");
+}
+
+#[test]
+fn a_conf_that_the_new_generation_refuses_stays_on_the_old_one() {
+    let runner = Runner::new();
+    runner.load(1, "p", accept);
+    let chain = runner.chain("route#1#x#1", &[("p", "{}")]);
+    runner.load(2, "p", refuse);
+    runner
+        .assembler
+        .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+    assert_eq!(numbers(&chain), [1]);
+    let new = runner.chain("route#2#x#1", &[("p", "{}")]);
+    assert_eq!(numbers(&new), [0; 0]);
+    assert!(matches!(
+        new.snapshot().links[0].state,
+        LinkState::Failing(_)
+    ));
+}

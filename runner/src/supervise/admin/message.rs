@@ -1,0 +1,146 @@
+//! What can be asked of a running supervisor, and what it answers. Both ends may be different builds: unknown fields are
+//! ignored, missing ones have a default.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Level;
+
+/// A question.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Request {
+    /// How it is.
+    Status,
+    /// Look at the configuration and at the plugins folder again; load this plugin again even if its file is unchanged.
+    /// Answered when nothing is under way any more.
+    Reload { plugin: Option<String> },
+    /// Log up to this level from now on, until the next restart.
+    LogLevel { level: Level },
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `Status`.
+    Status(Box<Status>),
+    /// What was done, a line each.
+    Done { lines: Vec<String> },
+    /// What was asked for was not done, or not wholly: a line for each fault.
+    Failed { lines: Vec<String> },
+}
+
+/// How a runner is. Times are seconds since 1970, sizes are bytes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Calls are answered.
+    pub ready: bool,
+    pub runner: Runner,
+    /// `None` while there is no worker.
+    pub worker: Option<Worker>,
+    pub tokens: Tokens,
+    /// By name.
+    pub plugins: Vec<Plugin>,
+    /// The files of the plugins folder.
+    pub libraries: Vec<LibraryFile>,
+}
+
+/// The supervisor.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Runner {
+    pub pid: u32,
+    pub version: String,
+    pub abi: String,
+    pub started_at: u64,
+    pub uptime_seconds: u64,
+    pub config: Option<PathBuf>,
+    pub socket: PathBuf,
+    pub plugins_dir: Option<PathBuf>,
+    pub state_dir: Option<PathBuf>,
+    pub log_level: Level,
+}
+
+/// The process that runs the plugins.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Worker {
+    pub pid: u32,
+    /// Counts the workers of this runner.
+    pub number: u64,
+    pub uptime_seconds: u64,
+    /// It accepts connections.
+    pub serving: bool,
+    /// It told about itself in time: what it alone knows is missing otherwise.
+    pub answers: bool,
+    pub connections: usize,
+    /// Event loops whose threads are stuck in a plugin.
+    pub stuck_loops: usize,
+    /// Resident.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Conf tokens.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tokens {
+    pub live: usize,
+    pub max: usize,
+}
+
+/// A plugin that a loaded library offers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plugin {
+    pub name: String,
+    pub version: String,
+    pub generation: u64,
+    pub file: PathBuf,
+    pub sha256: String,
+    pub loaded_at: u64,
+    /// `serving`, or `standing by` while another library serves the name.
+    pub state: String,
+    /// Routes whose configuration this generation serves.
+    pub confs: usize,
+    /// Phases that ran, that failed, and that panicked among those.
+    pub calls: u64,
+    pub errors: u64,
+    pub panics: u64,
+    pub last_error: Option<LastError>,
+    pub retained: Retained,
+}
+
+/// The newest failure of a phase.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastError {
+    pub text: String,
+    pub at: u64,
+}
+
+/// Earlier generations whose code is still in the worker's memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retained {
+    pub generations: usize,
+    /// Those among them that still serve confs, which the newest one refused.
+    pub serving_confs: usize,
+    /// Resident, without what they have on the heap.
+    pub memory_bytes: u64,
+}
+
+/// A file of the plugins folder.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LibraryFile {
+    pub file: PathBuf,
+    /// `serving`, `copying`, `probing`, `loading`, `waiting` for another probe, `refused` or `gone`.
+    pub state: String,
+    /// What serves, if something does, perhaps an earlier state of the file.
+    pub generation: Option<u64>,
+    pub sha256: Option<String>,
+    /// Why the file as it is now does not serve.
+    pub cause: Option<String>,
+    pub hint: Option<String>,
+}

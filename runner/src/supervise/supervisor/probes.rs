@@ -1,0 +1,72 @@
+//! Lets new libraries be probed, and takes up what the probes say.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Supervisor;
+use crate::supervise::prober::{Job, ProbeReport, Verdict};
+use crate::supervise::workshop::{Library, Refusal};
+
+impl Supervisor {
+    pub(super) fn probe(&mut self, library: Library) {
+        let generation = library.generation;
+        let again = self.libraries.probe_again.remove(&library.file);
+        let Some(prober) = &self.libraries.prober else {
+            let steps = self.libraries.reload.passed(generation);
+            return self.carry_out(steps);
+        };
+        let memory = self.libraries.memory.get(&generation);
+        match memory.map(|memory| memory.try_clone()).transpose() {
+            Ok(memory) => prober.examine(Job {
+                library,
+                memory,
+                confs: self
+                    .tokens
+                    .live()
+                    .map(|(_, conf)| Arc::clone(conf))
+                    .collect(),
+                start: self.outset(),
+                again,
+            }),
+            Err(cause) => {
+                let refusal = Refusal {
+                    cause: format!("it cannot be probed: {cause}"),
+                    hint: Some("it is tried again later".to_owned()),
+                };
+                let verdict = Verdict::Unknown(refusal);
+                self.probed(ProbeReport {
+                    generation,
+                    verdict,
+                });
+            }
+        }
+    }
+
+    pub(super) fn probed(&mut self, report: ProbeReport) {
+        let generation = report.generation;
+        let Some((library, hangs)) = self.libraries.reload.probing(generation) else {
+            return;
+        };
+        let file = library.file.clone();
+        let steps = match report.verdict {
+            Verdict::Passed(refusals) => {
+                // The worker warns of them, as it knows what goes on serving them.
+                for refusal in refusals {
+                    tracing::debug!(generation, "{} refuses a conf: {refusal}", file.display());
+                }
+                self.libraries.reload.passed(generation)
+            }
+            Verdict::Refused(refusal) => {
+                self.log_refusal(&file, &refusal);
+                self.libraries.reload.failed(generation)
+            }
+            Verdict::Unknown(refusal) => {
+                if hangs == 0 {
+                    self.log_refusal(&file, &refusal);
+                }
+                self.libraries.reload.unknown(Instant::now(), generation)
+            }
+        };
+        self.carry_out(steps);
+    }
+}

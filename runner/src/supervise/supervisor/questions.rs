@@ -1,0 +1,201 @@
+//! Answers what people ask on the admin socket. Never waits: an answer that needs the worker or the disk comes later.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Supervisor, Timer};
+use crate::config::Level;
+use crate::supervise::admin::Reply;
+use crate::supervise::admin::message::{Answer, Request};
+use crate::supervise::control::message::ToWorker;
+use crate::supervise::workshop::Report;
+use crate::telemetry;
+
+/// How long the worker may take to say how it is.
+const REPORT: Duration = Duration::from_secs(1);
+/// How long a reload may take before it is answered with what has happened up to then.
+const RELOAD: Duration = Duration::from_secs(60);
+
+/// Questions that are not answered yet.
+#[derive(Debug, Default)]
+pub(in crate::supervise) struct Questions {
+    last: u64,
+    statuses: HashMap<u64, Reply>,
+    reloads: Vec<Reloading>,
+}
+
+#[derive(Debug)]
+struct Reloading {
+    number: u64,
+    reply: Reply,
+    /// Scans to wait for: the first may have begun before the question.
+    scans: u8,
+    lines: Vec<String>,
+    faults: Vec<String>,
+}
+
+impl Questions {
+    /// Something was done that whoever waits for a reload wants to know.
+    pub(super) fn note(&mut self, line: &str) {
+        for reload in &mut self.reloads {
+            reload.lines.push(line.to_owned());
+        }
+    }
+
+    /// Something went wrong that whoever waits for a reload wants to know.
+    pub(super) fn fault(&mut self, line: &str) {
+        for reload in &mut self.reloads {
+            reload.faults.push(line.to_owned());
+        }
+    }
+
+    /// The folder was looked at; whether it has to be once more.
+    pub(super) fn scanned(&mut self) -> bool {
+        for reload in &mut self.reloads {
+            reload.scans = reload.scans.saturating_sub(1);
+        }
+        self.reloads.iter().any(|reload| reload.scans > 0)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+impl Reloading {
+    fn answer(self) {
+        let Self {
+            mut lines, faults, ..
+        } = self;
+        let answer = match faults.is_empty() {
+            true if lines.is_empty() => {
+                lines.push("nothing has changed".to_owned());
+                Answer::Done { lines }
+            }
+            true => Answer::Done { lines },
+            false => {
+                lines.extend(faults);
+                Answer::Failed { lines }
+            }
+        };
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Supervisor {
+    pub(super) fn question(&mut self, request: Request, reply: Reply) {
+        // Whoever does not wait for the answer any more does not need it.
+        match request {
+            Request::Status => self.ask_for_status(reply),
+            Request::Reload { plugin } => self.ask_for_reload(plugin.as_deref(), reply),
+            Request::LogLevel { level } => {
+                self.take_level(level);
+                let lines = vec![format!("log level {} from now on", level.name())];
+                let _ = reply.send(Answer::Done { lines });
+            }
+        }
+    }
+
+    pub(super) fn take_level(&mut self, level: Level) {
+        self.config.logging.level = level;
+        telemetry::set_level(level);
+        self.tell(ToWorker::LogLevel(level));
+        tracing::info!("log level {} from now on", level.name());
+    }
+
+    fn ask_for_status(&mut self, reply: Reply) {
+        let number = self.questions.next();
+        self.questions.statuses.insert(number, reply);
+        if !self.worker.as_ref().is_some_and(|worker| worker.ready) {
+            return self.answer_status(number, None);
+        }
+        self.tell(ToWorker::Report { sequence: number });
+        self.later(REPORT, Timer::ReportIsLate(number));
+    }
+
+    pub(super) fn answer_status(&mut self, number: u64, report: Option<Report>) {
+        if let Some(reply) = self.questions.statuses.remove(&number) {
+            let status = Box::new(self.status(report));
+            let _ = reply.send(Answer::Status(status));
+        }
+    }
+
+    /// The worker is gone, and with it what it would have said.
+    pub(super) fn answer_all_statuses(&mut self) {
+        let numbers: Vec<_> = self.questions.statuses.keys().copied().collect();
+        for number in numbers {
+            self.answer_status(number, None);
+        }
+    }
+
+    fn ask_for_reload(&mut self, plugin: Option<&str>, reply: Reply) {
+        let number = self.questions.next();
+        let mut reloading = Reloading {
+            number,
+            reply,
+            scans: 2,
+            lines: Vec::new(),
+            faults: Vec::new(),
+        };
+        let reread = self.reread();
+        reloading.lines.extend(reread.lines);
+        reloading.faults.extend(reread.faults);
+        if let Some(plugin) = plugin {
+            let files = self.files_of(plugin);
+            if files.is_empty() {
+                let fault = format!("no library in the plugins folder offers plugin `{plugin}`");
+                reloading.faults.push(fault);
+                return reloading.answer();
+            }
+            for file in files {
+                self.libraries.reload.again(&file);
+                self.libraries.probe_again.insert(file);
+            }
+        }
+        if let Err(fault) = self.rescan() {
+            reloading.faults.push(fault);
+            return reloading.answer();
+        }
+        self.questions.reloads.push(reloading);
+        self.later(RELOAD, Timer::ReloadIsLate(number));
+    }
+
+    /// The files that offer a plugin, or have this name.
+    fn files_of(&self, plugin: &str) -> Vec<PathBuf> {
+        let offers = self.libraries.offers.iter().filter(|(_, offer)| {
+            let mut plugins = offer.plugins.iter();
+            plugins.any(|offered| offered.name == plugin)
+        });
+        let mut files: Vec<_> = offers.map(|(file, _)| file.clone()).collect();
+        if files.is_empty() {
+            let all = self.libraries.reload.files().map(|(file, _)| file);
+            let named = all.filter(|file| file.file_name().is_some_and(|name| name == plugin));
+            files.extend(named.map(PathBuf::from));
+        }
+        files
+    }
+
+    /// Answers the reloads for which nothing is left to do.
+    pub(super) fn answer_reloads(&mut self) {
+        if self.questions.reloads.is_empty() || !self.libraries.reload.is_idle() {
+            return;
+        }
+        let reloads = std::mem::take(&mut self.questions.reloads);
+        let (done, waiting) = reloads.into_iter().partition(|reload| reload.scans == 0);
+        self.questions.reloads = waiting;
+        let done: Vec<Reloading> = done;
+        done.into_iter().for_each(Reloading::answer);
+    }
+
+    pub(super) fn reload_is_late(&mut self, number: u64) {
+        let reloads = &mut self.questions.reloads;
+        if let Some(at) = reloads.iter().position(|reload| reload.number == number) {
+            let mut reload = reloads.remove(at);
+            let fault = "something is still under way: see `plugin-runner status`";
+            reload.faults.push(fault.to_owned());
+            reload.answer();
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Puts together how the runner is, from what the supervisor knows and what the worker says. Changes nothing.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use plugin_api::{ABI_MAJOR, ABI_MINOR};
+
+use super::{Offer, Supervisor};
+use crate::supervise::admin::message::{
+    LibraryFile, Plugin, Retained, Runner, Status, Tokens, Worker,
+};
+use crate::supervise::reload::FileState;
+use crate::supervise::workshop::{GenerationReport, LoadedPlugin, Report};
+
+impl Supervisor {
+    pub(super) fn status(&self, report: Option<Report>) -> Status {
+        let (live, max) = self.tokens.count();
+        let worker = self.worker.as_ref().map(|worker| Worker {
+            pid: worker.pid(),
+            number: worker.number,
+            uptime_seconds: worker.lived().as_secs(),
+            serving: worker.serving,
+            answers: report.is_some(),
+            connections: report.as_ref().map_or(0, |report| report.connections),
+            stuck_loops: report.as_ref().map_or(0, |report| report.stuck_loops),
+            memory_bytes: resident(worker.pid()),
+        });
+        Status {
+            ready: worker.as_ref().is_some_and(|worker| worker.serving) && !self.stopping,
+            runner: self.runner(),
+            worker,
+            tokens: Tokens { live, max },
+            plugins: self.plugins(&report.unwrap_or_default().generations),
+            libraries: self.files(),
+        }
+    }
+
+    fn runner(&self) -> Runner {
+        Runner {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: format!("{ABI_MAJOR}.{ABI_MINOR}"),
+            started_at: seconds(self.since.time),
+            uptime_seconds: self.since.instant.elapsed().as_secs(),
+            config: self.config.file.clone(),
+            socket: self.socket.path().to_owned(),
+            plugins_dir: self.config.plugins.dir.clone(),
+            state_dir: self.config.state.dir.clone(),
+            log_level: self.config.logging.level,
+        }
+    }
+
+    fn plugins(&self, generations: &[GenerationReport]) -> Vec<Plugin> {
+        let by_number: HashMap<_, _> = generations.iter().map(|it| (it.generation, it)).collect();
+        let mut plugins = Vec::new();
+        for (file, offer) in &self.libraries.offers {
+            let report = by_number.get(&offer.generation).copied();
+            for offered in &offer.plugins {
+                plugins.push(Plugin {
+                    retained: retained(generations, offered, offer.generation),
+                    ..self.plugin(file, offer, offered, report)
+                });
+            }
+        }
+        plugins.sort_by(|a, b| a.name.cmp(&b.name));
+        plugins
+    }
+
+    fn plugin(
+        &self,
+        file: &Path,
+        offer: &Offer,
+        offered: &LoadedPlugin,
+        report: Option<&GenerationReport>,
+    ) -> Plugin {
+        let library = self.libraries.reload.serving(file);
+        let library = library.filter(|library| library.generation == offer.generation);
+        let stands_by = report.is_some_and(|report| !report.serving);
+        let report = report.cloned().unwrap_or_default();
+        Plugin {
+            name: offered.name.clone(),
+            version: offered.version.clone(),
+            generation: offer.generation,
+            file: file.to_owned(),
+            sha256: library.map_or(String::new(), |library| library.sha256.to_string()),
+            loaded_at: seconds(offer.since),
+            state: if stands_by { "standing by" } else { "serving" }.to_owned(),
+            confs: report.confs,
+            calls: report.calls,
+            errors: report.errors,
+            panics: report.panics,
+            last_error: report.last_error,
+            retained: Retained::default(),
+        }
+    }
+
+    fn files(&self) -> Vec<LibraryFile> {
+        let files = self.libraries.reload.files().map(|(path, state)| {
+            let refusal = self.libraries.refusals.get(path);
+            LibraryFile {
+                file: path.to_owned(),
+                state: state_name(state, refusal.is_some()).to_owned(),
+                generation: state.serving.map(|library| library.generation),
+                sha256: state.serving.map(|library| library.sha256.to_string()),
+                cause: refusal.map(|refusal| refusal.cause.clone()),
+                hint: refusal.and_then(|refusal| refusal.hint.clone()),
+            }
+        });
+        files.collect()
+    }
+}
+
+/// The earlier generations of a plugin.
+fn retained(generations: &[GenerationReport], offered: &LoadedPlugin, newest: u64) -> Retained {
+    let old = generations
+        .iter()
+        .filter(|it| it.plugin == offered.name && it.generation < newest);
+    Retained {
+        generations: old.clone().count(),
+        serving_confs: old.clone().filter(|it| it.confs > 0).count(),
+        memory_bytes: old.map(|it| it.memory).sum(),
+    }
+}
+
+fn state_name(state: FileState<'_>, refused: bool) -> &'static str {
+    match state {
+        FileState {
+            under_way: Some(doing),
+            ..
+        } => doing,
+        FileState { present: false, .. } => "gone",
+        _ if refused => "refused",
+        FileState {
+            serving: Some(_), ..
+        } => "serving",
+        _ => "refused",
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// Resident bytes of a process.
+fn resident(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kilobytes << 10)
+}

@@ -1,0 +1,160 @@
+//! The servers that are measured: the limit, the runner of this repository, any other that runs already.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::call::{self, Expected};
+use crate::load::{self, Calls};
+
+/// How long a server may take to answer its first call.
+const START: Duration = Duration::from_secs(60);
+
+/// A server process that ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+}
+
+/// A folder that the worker may enter under another user; short, for the path of a socket.
+fn folder() -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("bench").tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    Ok(folder)
+}
+
+impl Server {
+    /// The limit, which answers every call with `reply`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn limit(reply: &[u8]) -> Result<Self> {
+        let folder = folder()?;
+        let file = folder.path().join("reply");
+        fs::write(&file, reply)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("limit").arg(folder.path().join("s")).arg(file);
+        let server = Self {
+            child: command.stdin(Stdio::null()).spawn()?,
+            folder,
+        };
+        server.wait(|socket| load::one_call(socket, &limit_calls(reply)?).map(drop))?;
+        Ok(server)
+    }
+
+    /// A runner, through `wrapper` if that is not empty, with the libraries of a folder.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn runner(
+        program: &Path,
+        plugins: &Path,
+        wrapper: &[String],
+        more: &[&str],
+    ) -> Result<Self> {
+        let folder = folder()?;
+        let config = folder.path().join("config.yaml");
+        fs::write(&config, "state:\n  dir: state\nlogging:\n  file: log\n")?;
+        let mut words = wrapper.iter();
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.args(["start", "--config"]).arg(&config);
+        command.arg("--plugins").arg(plugins).args(more);
+        let socket = format!("unix:{}", folder.path().join("s").display());
+        command.env("APISIX_LISTEN_ADDRESS", socket);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(Stdio::null()).spawn();
+        let child = child.with_context(|| format!("starting {}", program.display()))?;
+        Ok(Self { child, folder })
+    }
+
+    /// Waits until `ask` succeeds.
+    ///
+    /// # Errors
+    /// The server ends instead, or takes too long: the last reason.
+    pub fn wait<T>(&self, mut ask: impl FnMut(&Path) -> Result<T>) -> Result<T> {
+        let until = Instant::now() + START;
+        loop {
+            match ask(&self.socket()) {
+                Ok(value) => return Ok(value),
+                Err(error) if Instant::now() > until => {
+                    let log = fs::read_to_string(self.folder.path().join("log"));
+                    bail!("no answer: {error:#}\n{}", log.unwrap_or_default());
+                }
+                // Short against what is measured, and the CPU is free for the server meanwhile.
+                Err(_) => std::thread::park_timeout(Duration::from_micros(200)),
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn end(&mut self) -> Result<()> {
+        if let Some(pid) = Pid::from_raw(self.pid()) {
+            // Fails only if it has ended.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nobody to tell.
+        let _ = self.end();
+    }
+}
+
+/// What the limit is asked, and what it answers.
+///
+/// # Errors
+/// The call cannot be built.
+pub fn limit_calls(reply: &[u8]) -> Result<Calls> {
+    Ok(Calls {
+        request: call::request(1)?,
+        expected: Expected::Canned(reply.to_vec()),
+    })
+}
+
+/// Prepares a chain and describes its calls.
+///
+/// # Errors
+/// The runner refuses the chain.
+pub fn runner_calls(socket: &Path, conf: &[(String, String)], header: &str) -> Result<Calls> {
+    let token = load::prepare(socket, conf)?;
+    Ok(Calls {
+        request: call::request(token)?,
+        expected: Expected::Header(header.to_owned()),
+    })
+}
