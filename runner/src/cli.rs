@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
 mod ask;
+mod explain;
 mod list;
 mod log_level;
 mod reload;
@@ -53,6 +54,7 @@ pub enum Command {
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     List(List),
+    Explain(explain::Explain),
     Schema(Schema),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
@@ -88,6 +90,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(options) => dev::run(options),
         Command::List(list) => list.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
         Command::LogLevel(level) => level.run(),

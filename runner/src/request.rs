@@ -5,6 +5,9 @@
 pub mod answers;
 pub mod assemble;
 pub mod assign;
+pub mod binder;
+pub mod bindings;
+pub mod bound;
 pub mod call;
 pub mod call_line;
 pub mod calls;

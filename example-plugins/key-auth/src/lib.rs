@@ -78,7 +78,7 @@ pub struct Prepared {
     www_authenticate: String,
 }
 
-#[plugin(priority = 1250)]
+#[plugin(priority = 1250, authenticates)]
 impl Plugin for KeyAuth {
     type Config = Config;
     type Prepared = Prepared;

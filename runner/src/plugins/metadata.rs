@@ -42,6 +42,8 @@ pub struct About {
     pub priority: i32,
     /// Never runs on an event loop.
     pub blocking: bool,
+    /// Says who the client is.
+    pub authenticates: bool,
     /// The phases it has.
     pub phases: Vec<String>,
     /// What each phase needs beyond the frame.

@@ -60,6 +60,11 @@ impl Assembler {
         self.threads.spawn(assembly.run(chain))
     }
 
+    /// Runs something when it has time. `job` runs no author code.
+    pub fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        self.threads.spawn(job);
+    }
+
     /// Assembles chains and waits until all are done, at most `within`. Not for event loops.
     pub fn assemble_all(&self, chains: Vec<Arc<Chain>>, within: Duration) {
         let jobs: Vec<_> = chains
@@ -97,6 +102,7 @@ impl Assembly {
                 name: conf.name.clone(),
                 state,
                 on_failure: self.config.plugins.on_failure(&conf.name),
+                scoped: None,
             });
         }
         chain.publish(number, links);

@@ -9,6 +9,8 @@ use plugin_api::abi::numbers::{action, ended};
 use tokio::sync::{Semaphore, watch};
 
 use super::answers::{Answers, Wanted};
+use super::binder::Bindings;
+use super::bound::Bound;
 use super::call_line::{self, Line};
 use super::calls::unreadable;
 use super::chain::{Chain, Snapshot};
@@ -40,6 +42,16 @@ pub struct PluginCall {
     to_log: Option<Arc<ToLog>>,
     /// `Some` once it ran, if somebody wants to know.
     over: Option<Box<Over>>,
+    /// `Some` if there are bindings.
+    binding: Option<Box<Binding>>,
+}
+
+/// What a call needs to know of bindings.
+struct Binding {
+    bindings: Arc<Bindings>,
+    bound: Option<Arc<Bound>>,
+    /// What it asks before it runs.
+    wanted: Vec<Wanted>,
 }
 
 /// What is known of a call that ran.
@@ -65,6 +77,7 @@ impl PluginCall {
         payload: Vec<u8>,
         chain: Arc<Chain>,
         registry: &Arc<Registry>,
+        bindings: Option<Arc<Bindings>>,
     ) -> Self {
         let started = Instant::now();
         chain.touch(started);
@@ -80,7 +93,62 @@ impl PluginCall {
             place: Cell::new(Place::Thread),
             to_log: None,
             over: None,
+            binding: bindings.map(|bindings| {
+                Box::new(Binding {
+                    bindings,
+                    bound: None,
+                    wanted: Vec::new(),
+                })
+            }),
         }
+    }
+
+    /// What it asks before it runs.
+    fn wanted(&self) -> &[Wanted] {
+        match &self.binding {
+            Some(binding) => &binding.wanted,
+            None => self.snapshot.needs(self.kind),
+        }
+    }
+
+    /// Finds out what it asks, if there are bindings: which of them apply may depend on the answers.
+    fn bind(&mut self) {
+        let Some(mut binding) = self.binding.take() else {
+            return;
+        };
+        if let Some(bound) = &binding.bound {
+            let hook = Hook::of(self.kind, &self.chain.conf.route_key);
+            binding.wanted = bound.scope_variables();
+            let likely = if binding.wanted.is_empty() {
+                self.plan(bound);
+                Some(Arc::clone(&self.snapshot))
+            } else {
+                // The route will be that of the last call, as a rule: then its plugins' needs are asked along.
+                self.chain.likely(hook)
+            };
+            let needs = likely.as_ref().unwrap_or(&self.snapshot).needs(self.kind);
+            for wanted in bound.consumer_variable(hook).iter().chain(needs) {
+                if !binding.wanted.contains(wanted) {
+                    binding.wanted.push(wanted.clone());
+                }
+            }
+        } else {
+            binding.wanted = self.snapshot.needs(self.kind).to_vec();
+        }
+        self.binding = Some(binding);
+    }
+
+    fn plan(&mut self, bound: &Bound) {
+        let hook = Hook::of(self.kind, &self.chain.conf.route_key);
+        let answer = |asked| self.answers.get(&asked).flatten();
+        self.snapshot = bound.plan(&self.chain, hook, answer);
+        self.chain.note_likely(hook, &self.snapshot);
+        self.prepare_log();
+    }
+
+    fn prepare_log(&mut self) {
+        let (kind, started) = (self.kind, self.started);
+        self.to_log = ToLog::new(kind, &self.payload, &self.chain, &self.snapshot, started);
     }
 
     fn run_in(
@@ -174,19 +242,20 @@ impl Call for PluginCall {
         let pending = self.chain.pending();
         if pending.is_none() {
             self.snapshot = self.chain.snapshot();
-            self.to_log = ToLog::new(
-                self.kind,
-                &self.payload,
-                &self.chain,
-                &self.snapshot,
-                self.started,
-            );
+            if let Some(binding) = &mut self.binding {
+                if let Some(pending) = binding.bindings.pending() {
+                    return Some(pending);
+                }
+                binding.bound = binding.bindings.current();
+            }
+            self.prepare_log();
         }
         pending
     }
 
     fn questions(&mut self, out: &mut Vec<u8>) -> usize {
-        let needs = self.snapshot.needs(self.kind);
+        self.bind();
+        let needs = self.wanted();
         for wanted in needs {
             let asked = match wanted {
                 Wanted::Variable(name) => Question::Var(name),
@@ -200,20 +269,24 @@ impl Call for PluginCall {
     }
 
     fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
-        let wanted = self.snapshot.needs(self.kind).get(self.answered).cloned();
+        let wanted = self.wanted().get(self.answered).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
         ExtraInfo::parse(&payload)
             .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
         self.answers.keep(wanted, payload);
+        let bound = self.binding.as_ref().and_then(|it| it.bound.clone());
+        if let Some(bound) = bound.filter(|_| self.answered == self.wanted().len()) {
+            self.plan(&bound);
+        }
         Ok(())
     }
 
     fn placement(&self) -> Placement {
         let mut slow: Vec<&Arc<Generation>> = Vec::new();
-        for prepared in self.snapshot.ready() {
-            if !prepared.generation().pace.inline() {
-                slow.push(prepared.generation());
+        for generation in self.snapshot.generations() {
+            if !generation.pace.inline() {
+                slow.push(generation);
             }
         }
         if slow.is_empty() {

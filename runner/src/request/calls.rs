@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::assemble::Assembler;
+use super::binder::Bindings;
 use super::call::PluginCall;
 use super::chain::Chain;
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
 use super::service::{CallKind, ErrorCode, Refused, Service};
-use crate::config::Config;
+use crate::config::{Binding, Config};
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
 use crate::request::assign::AssignToken;
@@ -24,6 +25,7 @@ const ASSEMBLY: Duration = Duration::from_secs(10);
 /// All that calls need: the chains, and the plugins behind them.
 pub struct Calls {
     chains: Chains,
+    bindings: Arc<Bindings>,
     registry: Arc<Registry>,
     assembler: Assembler,
     tokens: Arc<dyn AssignToken>,
@@ -38,6 +40,7 @@ impl Calls {
         let registry = Arc::new(Registry::new(config.plugins.files.clone()));
         Ok(Self {
             chains: Chains::default(),
+            bindings: Arc::default(),
             assembler: Assembler::new(Arc::clone(&registry), Arc::clone(&config))?,
             registry,
             tokens,
@@ -60,6 +63,15 @@ impl Calls {
         self.registry.open(served);
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
+        }
+        self.bindings.assemble(&self.assembler);
+    }
+
+    /// Takes bindings: instead of those there were, once they are configured.
+    pub fn bind(&self, bindings: Vec<Binding>) {
+        self.bindings.take(bindings);
+        if self.registry.is_open() {
+            self.bindings.assemble(&self.assembler);
         }
     }
 
@@ -97,18 +109,23 @@ impl Calls {
     /// Moves the chains that name these plugins to what serves them now. Waits for their confs.
     pub fn moved(&self, changes: &[Change]) {
         let mut chains: Vec<Arc<Chain>> = Vec::new();
+        let mut bound = Vec::new();
         for change in changes {
             chains.extend(self.chains.naming(&change.name));
+            bound.extend(self.bindings.naming(&change.name));
         }
         chains.sort_by_key(|chain| chain.token);
         chains.dedup_by_key(|chain| chain.token);
+        chains.extend(bound);
         self.assembler.assemble_all(chains, ASSEMBLY);
     }
 
     /// How many confs each generation serves, by its number.
     pub fn confs(&self) -> HashMap<u64, usize> {
         let mut confs = HashMap::new();
-        for chain in self.chains.all() {
+        let bound = self.bindings.current();
+        let bound = bound.iter().flat_map(|bound| bound.chains()).cloned();
+        for chain in self.chains.all().into_iter().chain(bound) {
             for prepared in chain.snapshot().ready() {
                 *confs.entry(prepared.generation().number).or_default() += 1;
             }
@@ -186,6 +203,16 @@ impl Service for Calls {
                 payload,
             });
         };
-        Ok(PluginCall::new(kind, payload, chain, &self.registry))
+        let bindings = self
+            .bindings
+            .is_active()
+            .then(|| Arc::clone(&self.bindings));
+        Ok(PluginCall::new(
+            kind,
+            payload,
+            chain,
+            &self.registry,
+            bindings,
+        ))
     }
 }

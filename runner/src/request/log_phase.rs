@@ -73,7 +73,8 @@ impl ToLog {
     /// The call's deadline has passed while this generation ran.
     pub fn expired(self: &Arc<Self>, generation: Option<u64>) {
         let by = self.snapshot.links.iter().position(|link| {
-            matches!(&link.state, LinkState::Ready(prepared) if Some(prepared.generation().number) == generation)
+            let mut generations = link.generations();
+            generations.any(|known| Some(known.number) == generation)
         });
         self.log(End::deadline(by), Kept::default(), Answers::default());
     }
@@ -143,7 +144,8 @@ impl Job for LogJob {
 fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
     let blame = Blame::default();
     for (index, link) in snapshot.links.iter().enumerate() {
-        let LinkState::Ready(prepared) = &link.state else {
+        let resolved = link.resolve(state.whom());
+        let LinkState::Ready(prepared) = &*resolved else {
             continue;
         };
         if !prepared.generation().has(phase::LOG) {

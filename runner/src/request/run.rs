@@ -1,5 +1,6 @@
 //! Runs the plugins of a call: all run one phase, then all run the next. Ends at the first answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,12 +61,28 @@ fn run_phase(
     place: Place,
 ) -> Option<Verdict> {
     for (index, link) in snapshot.links.iter().enumerate() {
-        let LinkState::Ready(prepared) = &link.state else {
-            continue;
+        let resolved = match &link.scoped {
+            None => Cow::Borrowed(&link.state),
+            Some(scoped) => {
+                let whom = state.whom();
+                if whom.is_none() {
+                    scoped.unresolved(phase, &link.name, state.route_key);
+                }
+                link.resolve(whom)
+            }
         };
-        if !prepared.generation().has(phase) {
-            continue;
-        }
+        let prepared = match &*resolved {
+            LinkState::Ready(prepared) if prepared.generation().has(phase) => prepared,
+            LinkState::Failing(reason) if link.scoped.is_some() => {
+                log_failing(link, reason, state);
+                if link.on_failure == OnFailure::Skip {
+                    continue;
+                }
+                state.running.link = index;
+                return Some(Verdict::Fail);
+            }
+            _ => continue,
+        };
         state.running = Running {
             link: index,
             generation: prepared.generation().number,

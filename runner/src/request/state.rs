@@ -206,6 +206,13 @@ impl<'c> State<'c> {
         }
     }
 
+    /// Whom bindings take the client for: whom a plugin has authenticated, else whom the gateway has.
+    pub fn whom(&self) -> Option<&'c [u8]> {
+        let known = || self.answers.get(&Asked::Variable(super::bound::CONSUMER));
+        let known = || known().flatten().filter(|consumer| !consumer.is_empty());
+        self.changes.consumer.or_else(known)
+    }
+
     /// The values of the plugin that runs.
     pub fn private(&mut self) -> &mut Overlay<'c> {
         let link = self.running.link;

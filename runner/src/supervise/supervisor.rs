@@ -1,6 +1,7 @@
 //! The supervisor's main loop: one event after the other, on the main thread. Never opens plugin code, never waits
 //! for a worker.
 
+pub(super) mod bindings;
 mod libraries;
 mod life;
 mod probes;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use self::bindings::Bindings;
 pub(super) use self::questions::Questions;
 pub(super) use self::stager::Stager;
 use self::stager::StagerReport;
@@ -51,6 +53,8 @@ pub(super) enum Event {
     Staged(StagerReport),
     /// A library was probed.
     Probed(ProbeReport),
+    /// The file with the bindings has changed.
+    BindingsChanged,
     /// From the worker of this number.
     Worker(u64, WorkerEvent),
     /// Somebody asks something.
@@ -96,6 +100,7 @@ pub(super) struct Supervisor {
     pub(super) parent: Option<Parent>,
     pub(super) events: UnboundedSender<Event>,
     pub(super) libraries: Libraries,
+    pub(super) bindings: Bindings,
     pub(super) worker: Option<Worker>,
     pub(super) workers: u64,
     pub(super) backoff: Backoff,
@@ -207,6 +212,7 @@ impl Supervisor {
                     return self.stop("the gateway is gone");
                 }
             }
+            Event::BindingsChanged => self.log_reread_bindings(),
             Event::Staged(report) => self.staged(report),
             Event::Probed(report) => self.probed(report),
             // What an earlier worker said does not count any more.

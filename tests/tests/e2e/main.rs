@@ -5,6 +5,7 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
+mod bindings;
 mod compilers;
 mod configuration;
 mod control;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::memory;
-use crate::config::{Config, Level};
+use crate::config::{Binding, Config, Level};
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
@@ -93,6 +93,10 @@ impl Workshop for Inside {
 
     fn conf(&self, token: u32, payload: Vec<u8>) {
         self.calls.remember(token, &payload);
+    }
+
+    fn bind(&self, bindings: Vec<Binding>) {
+        self.calls.bind(bindings);
     }
 
     fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()> {
