@@ -76,9 +76,7 @@ fn each_level_beats_the_next_one_down() {
         });
         // It says who the client is before `stop` runs.
         bindings += "  - plugin: tracer\n    config: {consumer: anna}\n";
-        let runner = setup(&bindings)
-            .config("plugins:\n  settings: {}\n")
-            .start();
+        let runner = start(&bindings);
         let own = [("tracer", r#"{"consumer": "anna"}"#)];
         let mut gateway = of(&runner, "r", "s");
         let token = prepare(&mut gateway, "pre-req", &own);
