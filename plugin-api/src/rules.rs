@@ -65,7 +65,15 @@ pub fn header_name(name: &[u8]) -> Checked {
 
 /// A header's value has no CR, LF or NUL: they would end the header.
 pub fn header_value(name: &[u8], value: &[u8]) -> Checked {
-    match value.iter().find(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+    let ends_it = |byte: &&u8| matches!(**byte, b'\r' | b'\n' | 0);
+    // First all bytes, without a way out in between: the compiler takes sixteen at a time then.
+    if !value
+        .iter()
+        .fold(false, |found, byte| found | ends_it(&byte))
+    {
+        return Ok(());
+    }
+    match value.iter().find(ends_it) {
         None => Ok(()),
         Some(byte) => Err(format!(
             "the value of header {} contains `{}`, which cannot stand in HTTP",
@@ -235,7 +243,21 @@ fn sent_value(name: &[u8], value: &[u8]) -> Checked {
 }
 
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const TOKEN: [bool; 256] = {
+        let mut token = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            token[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut others: &[u8] = b"!#$%&'*+-.^_`|~";
+        while let [byte, rest @ ..] = others {
+            token[*byte as usize] = true;
+            others = rest;
+        }
+        token
+    };
+    TOKEN[usize::from(byte)]
 }
 
 /// In backticks, at most 80 bytes of it: the reason goes into a log line.

@@ -4,6 +4,7 @@ mod ask;
 mod explain;
 mod list;
 mod log_level;
+mod release;
 mod reload;
 mod start;
 mod status;
@@ -50,6 +51,7 @@ pub enum Command {
     Start(Start),
     Status(status::Show),
     Reload(reload::Reload),
+    Release(release::Release),
     LogLevel(log_level::SetLevel),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
@@ -93,6 +95,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Release(release) => release.run(),
         Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),

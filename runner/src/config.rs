@@ -131,6 +131,10 @@ pub struct Plugins {
     pub allow_writable: bool,
     /// How long the first call waits for the libraries at start.
     pub load_deadline: Duration,
+    /// A build that ends the worker this often …
+    pub quarantine_crashes: usize,
+    /// … within this time is not loaded any more: what served before it takes over.
+    pub quarantine_window: Duration,
     /// How long opening, starting and each conf of a library may take in its probe.
     pub probe_deadline: Duration,
 }
@@ -246,6 +250,8 @@ impl Default for Plugins {
             allow_writable: false,
             load_deadline: Duration::from_secs(10),
             probe_deadline: Duration::from_secs(5),
+            quarantine_crashes: 3,
+            quarantine_window: Duration::from_secs(60),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `metadata` and `compat` decide, `library` opens, `instance` calls, `generation` is one loaded build,
 //! `registry` says which one serves, `pace` where it may run.
 
+pub mod blame;
 pub mod compat;
 pub mod elf;
 pub mod generation;

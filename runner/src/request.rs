@@ -9,6 +9,7 @@ pub mod binder;
 pub mod bindings;
 pub mod bound;
 pub mod call;
+pub mod call_binding;
 pub mod call_line;
 pub mod calls;
 pub mod chain;

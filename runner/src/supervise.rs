@@ -19,6 +19,7 @@ mod parent;
 mod privileges;
 pub mod probe;
 mod prober;
+mod quarantine;
 mod reach;
 pub mod reload;
 pub mod shelf;

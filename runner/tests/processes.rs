@@ -16,6 +16,8 @@ mod control;
 mod fake;
 #[path = "processes/probes.rs"]
 mod probes;
+#[path = "processes/quarantine.rs"]
+mod quarantine;
 #[path = "processes/runner.rs"]
 mod runner;
 
@@ -64,8 +66,8 @@ const TESTS: &[(&str, fn())] = &[
         the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not,
     ),
     (
-        "with_hot_reload_off_only_sighup_takes_libraries_up",
-        with_hot_reload_off_only_sighup_takes_libraries_up,
+        "with_hot_reload_off_only_a_start_or_a_signal_takes_libraries_up",
+        with_hot_reload_off_only_a_start_or_a_signal_takes_libraries_up,
     ),
     (
         "a_rotated_log_file_is_opened_again",
@@ -126,6 +128,18 @@ const TESTS: &[(&str, fn())] = &[
     (
         "it_can_be_asked_without_a_state_folder_and_leaves_no_socket",
         control::it_can_be_asked_without_a_state_folder_and_leaves_no_socket,
+    ),
+    (
+        "a_build_that_crashes_again_and_again_gives_way_to_the_one_before_it",
+        quarantine::a_build_that_crashes_again_and_again_gives_way_to_the_one_before_it,
+    ),
+    (
+        "a_quarantine_survives_a_restart_and_ends_when_it_is_released",
+        quarantine::a_quarantine_survives_a_restart_and_ends_when_it_is_released,
+    ),
+    (
+        "crashes_of_nobodys_code_quarantine_nobody",
+        quarantine::crashes_of_nobodys_code_quarantine_nobody,
     ),
 ];
 
@@ -316,7 +330,7 @@ fn the_end_of_a_gateway_ends_the_runner_and_that_of_a_shell_does_not() {
     }
 }
 
-fn with_hot_reload_off_only_sighup_takes_libraries_up() {
+fn with_hot_reload_off_only_a_start_or_a_signal_takes_libraries_up() {
     let mut runner = Runner::with(&[("a.so", Library::good("alpha 1"))]);
     runner.config.plugins.hot_reload = false;
     runner.start();
@@ -381,7 +395,7 @@ fn a_library_that_never_loads_does_not_keep_calls_waiting_for_ever() {
         ("a.so", Library::good("alpha 1")),
         ("b.so", Library::hanging()),
     ]);
-    runner.config.plugins.load_deadline = Duration::from_millis(300);
+    runner.config.plugins.load_deadline = Duration::from_secs(2);
     runner.start();
     assert_eq!(runner.ask("plugins"), "alpha 1");
     runner.wait_for_log("serving starts while libraries are still being loaded");

@@ -173,5 +173,5 @@ fn leave_running(gateway: Gateway) -> Result<()> {
     println!(
         "\n    The routes are in conf/demo.yaml: edit them, the next request uses what you saved.\n"
     );
-    gateway.wait()
+    gateway.become_it()
 }

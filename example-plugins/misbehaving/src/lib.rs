@@ -134,6 +134,9 @@ fn trouble(config: &Config, phase: &str) -> Result<Next> {
         "abort" => std::process::abort(),
         "exit" => std::process::exit(0),
         "segfault" => segfault(),
+        "stack_overflow" => drop(overflow(0)),
+        "allocate_all" => allocate_all(),
+        "thread_crash" => crash_elsewhere(),
         _ => {}
     }
     Ok(Next::CONTINUE)
@@ -161,6 +164,25 @@ fn wait(ms: u64) {
     while let Some(rest) = Duration::from_millis(ms).checked_sub(start.elapsed()) {
         std::thread::park_timeout(rest);
     }
+}
+
+/// Never comes back.
+#[expect(unconditional_recursion, reason = "it is what it is for")]
+fn overflow(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 512]);
+    overflow(depth + 1) + room[7]
+}
+
+fn allocate_all() {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        all.push(std::hint::black_box(vec![1; 1 << 24]));
+    }
+}
+
+/// Crashes on a thread of its own, and waits for that.
+fn crash_elsewhere() {
+    let _ = std::thread::spawn(segfault).join();
 }
 
 #[expect(unsafe_code, reason = "there is no other way to do what is forbidden")]

@@ -81,6 +81,12 @@ pub(super) const SECTIONS: &[Section] = &[
             key("probe_deadline", |c, f| {
                 put(&mut c.plugins.probe_deadline, f.duration(HOUR));
             }),
+            key("quarantine_crashes", |c, f| {
+                put(&mut c.plugins.quarantine_crashes, f.number(1, 1000));
+            }),
+            key("quarantine_window", |c, f| {
+                put(&mut c.plugins.quarantine_window, f.duration(HOUR));
+            }),
         ],
     },
     Section {

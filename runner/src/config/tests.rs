@@ -145,6 +145,8 @@ plugins:
   allow_writable: true
   load_deadline: 2m
   probe_deadline: 3s
+  quarantine_crashes: 5
+  quarantine_window: 90s
 bindings: {file: b.yaml}
 calls: {deadline: 500ms}
 worker: {user: root, memory_limit: 512MiB, event_loops: $env.LOOPS, threads: 8}
@@ -188,6 +190,8 @@ tokens: {max: 1_000, expire: 60}
             allow_writable: true,
             load_deadline: Duration::from_secs(120),
             probe_deadline: Duration::from_secs(3),
+            quarantine_crashes: 5,
+            quarantine_window: Duration::from_secs(90),
         },
         bindings: Bindings {
             file: Some(base.join("b.yaml")),

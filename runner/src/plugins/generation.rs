@@ -8,6 +8,7 @@ use plugin_api::abi::{HostRef, ModuleRef};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use super::blame::{activity, during};
 use super::instance::{Init, Instance, Purpose};
 use super::library;
 use super::metadata::{About, Needs};
@@ -70,7 +71,8 @@ impl Candidate {
     /// # Errors
     /// It cannot be opened, or does not fit.
     pub fn open(&self) -> Result<ModuleRef, Refused> {
-        library::open(&self.copy).map_err(|error| Refused {
+        let opened = during(self.number, activity::OPEN, 0, || library::open(&self.copy));
+        opened.map_err(|error| Refused {
             cause: error.to_string(),
             hint: Some("rebuild it against the plugin-api of this runner's ABI".to_owned()),
         })

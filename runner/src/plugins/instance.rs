@@ -6,6 +6,7 @@ use plugin_api::abi::numbers::{self, decision};
 use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef, ModuleRef, Outcome};
 use serde_json::{Value, json};
 
+use super::blame::{activity, during};
 use super::generation::Generation;
 use super::retire;
 
@@ -16,6 +17,7 @@ pub struct Instance {
     host: HostRef,
     handle: Handle,
     purpose: Purpose,
+    generation: u64,
 }
 
 /// What an instance is made for.
@@ -63,12 +65,14 @@ impl Instance {
             "settings": init.settings,
         });
         let context = context.to_string();
-        let handle = made(module.init()(host, Bytes::new(context.as_bytes())))?;
+        let code = || module.init()(host, Bytes::new(context.as_bytes()));
+        let handle = made(during(init.generation, activity::START, 0, code))?;
         Ok(Self {
             module,
             host,
             handle,
             purpose: init.purpose,
+            generation: init.generation,
         })
     }
 
@@ -87,8 +91,9 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let (module, handle) = (self.module, self.handle);
-        retire::later(move || module.drop_instance()(handle));
+        let (module, handle, generation) = (self.module, self.handle, self.generation);
+        let code = move || module.drop_instance()(handle);
+        retire::later(move || during(generation, activity::DROP, 0, code));
     }
 }
 
@@ -168,7 +173,8 @@ impl Drop for Prepared {
         let module = self.generation.instance.module;
         let (handle, generation) = (self.handle, Arc::clone(&self.generation));
         retire::later(move || {
-            module.drop_prepared()(handle);
+            let code = || module.drop_prepared()(handle);
+            during(generation.number, activity::DROP, 0, code);
             drop(generation);
         });
     }

@@ -123,11 +123,6 @@ impl Registry {
         })
     }
 
-    /// The generation of a number, while something holds it.
-    pub fn generation(&self, number: u64) -> Option<Arc<Generation>> {
-        self.lock().numbers.get(&number).and_then(Weak::upgrade)
-    }
-
     /// All that are alive, for a change of the log level.
     pub fn alive(&self) -> Vec<Arc<Generation>> {
         self.lock()

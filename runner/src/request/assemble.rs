@@ -4,7 +4,7 @@
 //! deadline, and nobody else does.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::chain::{Chain, Link, LinkState};
 use super::prepared::PreparedConfs;
 use crate::config::Config;
+use crate::plugins::blame::{activity, during};
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Registry, Unserved};
 
@@ -57,7 +58,11 @@ impl Assembler {
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
-        self.threads.spawn(assembly.run(chain))
+        self.threads.spawn(async move {
+            if let Some(assembled) = assembly.run(chain).await {
+                assembled.publish();
+            }
+        })
     }
 
     /// Runs something when it has time. `job` runs no author code.
@@ -65,11 +70,17 @@ impl Assembler {
         self.threads.spawn(job);
     }
 
-    /// Assembles chains and waits until all are done, at most `within`. Not for event loops.
+    /// Assembles chains and publishes them together, so that all routes move to a new build at once. Waits for them,
+    /// at most `within`; a chain that takes longer moves when it is done. Not for event loops.
     pub fn assemble_all(&self, chains: Vec<Arc<Chain>>, within: Duration) {
+        let together = Arc::new(Together::default());
         let jobs: Vec<_> = chains
             .into_iter()
-            .map(|chain| self.assemble(chain))
+            .map(|chain| {
+                let (assembly, together) = (Arc::clone(&self.assembly), Arc::clone(&together));
+                let job = async move { together.add(assembly.run(chain).await) };
+                self.threads.spawn(job)
+            })
             .collect();
         let all = async {
             for job in jobs {
@@ -80,6 +91,7 @@ impl Assembler {
         let done = self
             .threads
             .block_on(async { tokio::time::timeout(within, all).await });
+        together.publish();
         if done.is_err() {
             tracing::warn!(
                 "some confs are still being configured after {within:?}: until then they keep what they had"
@@ -88,27 +100,67 @@ impl Assembler {
     }
 }
 
+/// A chain's next snapshot.
+struct Assembled {
+    chain: Arc<Chain>,
+    number: u64,
+    links: Vec<Link>,
+}
+
+impl Assembled {
+    fn publish(self) {
+        self.chain.publish(self.number, self.links);
+    }
+}
+
+/// Snapshots that wait for each other; `None` once they were published.
+struct Together(Mutex<Option<Vec<Assembled>>>);
+
+impl Default for Together {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
+
+impl Together {
+    fn add(&self, assembled: Option<Assembled>) {
+        let Some(assembled) = assembled else { return };
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waiting {
+            Some(waiting) => waiting.push(assembled),
+            None => assembled.publish(),
+        }
+    }
+
+    fn publish(&self) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waiting.into_iter().flatten().for_each(Assembled::publish);
+    }
+}
+
 impl Assembly {
-    async fn run(self: Arc<Self>, chain: Arc<Chain>) {
+    /// `None` after a panic, which has been logged, or at the end of the process: the chain keeps what it had.
+    async fn run(self: Arc<Self>, chain: Arc<Chain>) -> Option<Assembled> {
         let number = chain.begin();
         let before = chain.snapshot();
         let mut links = Vec::with_capacity(chain.conf.plugins.len());
         for (index, conf) in chain.conf.plugins.iter().enumerate() {
             let before = before.links.get(index).map(|link| link.state.clone());
-            let Some(state) = Arc::clone(&self).link(&chain, index, before).await else {
-                return;
-            };
             links.push(Link {
                 name: conf.name.clone(),
-                state,
+                state: Arc::clone(&self).link(&chain, index, before).await?,
                 on_failure: self.config.plugins.on_failure(&conf.name),
                 scoped: None,
             });
         }
-        chain.publish(number, links);
+        Some(Assembled {
+            chain,
+            number,
+            links,
+        })
     }
 
-    /// `None` after a panic, which has been logged, or at the end of the process: the chain keeps what it had.
+    /// `None` as with `run`.
     async fn link(
         self: Arc<Self>,
         chain: &Arc<Chain>,
@@ -130,7 +182,8 @@ impl Assembly {
         let chain = Arc::clone(chain);
         let configure = move || {
             let _permit = permit;
-            match self.prepared.get(&generation, &chain.conf, index) {
+            let code = || self.prepared.get(&generation, &chain.conf, index);
+            match during(generation.number, activity::CONFIGURE, chain.token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
                 Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
             }

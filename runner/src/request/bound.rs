@@ -157,7 +157,11 @@ impl Bound {
             service: key.service,
             consumer: None,
         };
-        let plan = Arc::new(Snapshot::new(self.links(chain, hook, target)));
+        let plan = Arc::new(Snapshot::new(
+            chain.token,
+            &chain.conf.route_key,
+            self.links(chain, hook, target),
+        ));
         let owned = Key {
             epoch: key.epoch,
             version: key.version,

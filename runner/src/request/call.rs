@@ -9,8 +9,7 @@ use plugin_api::abi::numbers::{action, ended};
 use tokio::sync::{Semaphore, watch};
 
 use super::answers::{Answers, Wanted};
-use super::binder::Bindings;
-use super::bound::Bound;
+use super::call_binding::CallBinding;
 use super::call_line::{self, Line};
 use super::calls::unreadable;
 use super::chain::{Chain, Snapshot};
@@ -24,16 +23,15 @@ use super::state::{Message, State};
 use super::watched::WatchedCall;
 use super::{failures, reply};
 use crate::plugins::generation::Generation;
-use crate::plugins::registry::Registry;
 use crate::protocol::message::{self, ExtraInfo, Question};
 
 /// One call.
 pub struct PluginCall {
     kind: CallKind,
     payload: Vec<u8>,
-    chain: Arc<Chain>,
     snapshot: Arc<Snapshot>,
-    registry: Arc<Registry>,
+    /// While its confs are configured for the first time.
+    unsettled: Option<Arc<Chain>>,
     started: Instant,
     answers: Answers,
     answered: usize,
@@ -43,15 +41,7 @@ pub struct PluginCall {
     /// `Some` once it ran, if somebody wants to know.
     over: Option<Box<Over>>,
     /// `Some` if there are bindings.
-    binding: Option<Box<Binding>>,
-}
-
-/// What a call needs to know of bindings.
-struct Binding {
-    bindings: Arc<Bindings>,
-    bound: Option<Arc<Bound>>,
-    /// What it asks before it runs.
-    wanted: Vec<Wanted>,
+    binding: Option<Box<CallBinding>>,
 }
 
 /// What is known of a call that ran.
@@ -71,84 +61,46 @@ thread_local! {
 const ARENA_KEPT: usize = 256 << 10;
 
 impl PluginCall {
-    /// A call of this chain that begins now.
+    /// A call that begins now.
     pub(super) fn new(
         kind: CallKind,
         payload: Vec<u8>,
-        chain: Arc<Chain>,
-        registry: &Arc<Registry>,
-        bindings: Option<Arc<Bindings>>,
+        started: Instant,
+        snapshot: Arc<Snapshot>,
+        unsettled: Option<Arc<Chain>>,
+        binding: Option<Box<CallBinding>>,
     ) -> Self {
-        let started = Instant::now();
-        chain.touch(started);
         Self {
             kind,
             payload,
-            snapshot: chain.snapshot(),
-            chain,
-            registry: Arc::clone(registry),
+            snapshot,
+            unsettled,
             started,
             answers: Answers::default(),
             answered: 0,
             place: Cell::new(Place::Thread),
             to_log: None,
             over: None,
-            binding: bindings.map(|bindings| {
-                Box::new(Binding {
-                    bindings,
-                    bound: None,
-                    wanted: Vec::new(),
-                })
-            }),
+            binding,
         }
     }
 
     /// What it asks before it runs.
     fn wanted(&self) -> &[Wanted] {
         match &self.binding {
-            Some(binding) => &binding.wanted,
+            Some(binding) => binding.wanted(),
             None => self.snapshot.needs(self.kind),
         }
     }
 
-    /// Finds out what it asks, if there are bindings: which of them apply may depend on the answers.
-    fn bind(&mut self) {
-        let Some(mut binding) = self.binding.take() else {
-            return;
-        };
-        if let Some(bound) = &binding.bound {
-            let hook = Hook::of(self.kind, &self.chain.conf.route_key);
-            binding.wanted = bound.scope_variables();
-            let likely = if binding.wanted.is_empty() {
-                self.plan(bound);
-                Some(Arc::clone(&self.snapshot))
-            } else {
-                // The route will be that of the last call, as a rule: then its plugins' needs are asked along.
-                self.chain.likely(hook)
-            };
-            let needs = likely.as_ref().unwrap_or(&self.snapshot).needs(self.kind);
-            for wanted in bound.consumer_variable(hook).iter().chain(needs) {
-                if !binding.wanted.contains(wanted) {
-                    binding.wanted.push(wanted.clone());
-                }
-            }
-        } else {
-            binding.wanted = self.snapshot.needs(self.kind).to_vec();
-        }
-        self.binding = Some(binding);
-    }
-
-    fn plan(&mut self, bound: &Bound) {
-        let hook = Hook::of(self.kind, &self.chain.conf.route_key);
-        let answer = |asked| self.answers.get(&asked).flatten();
-        self.snapshot = bound.plan(&self.chain, hook, answer);
-        self.chain.note_likely(hook, &self.snapshot);
+    /// Takes another snapshot, before it runs.
+    fn take(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
         self.prepare_log();
     }
 
     fn prepare_log(&mut self) {
-        let (kind, started) = (self.kind, self.started);
-        self.to_log = ToLog::new(kind, &self.payload, &self.chain, &self.snapshot, started);
+        self.to_log = ToLog::new(self.kind, &self.payload, &self.snapshot, self.started);
     }
 
     fn run_in(
@@ -159,22 +111,24 @@ impl PluginCall {
         ask: &mut dyn Ask,
         out: &mut Vec<u8>,
     ) -> Option<Box<Over>> {
-        let message = match Message::parse(self.kind, &self.payload) {
-            Ok(message) => message,
+        let message = Message::open(self.kind, &self.payload);
+        let checked = message.and_then(|message| Ok((message, message.lists(arena)?)));
+        let checked = match checked {
+            Ok(checked) => checked,
             Err(error) => {
                 message::error(out, unreadable("a call", &error));
                 return None;
             }
         };
-        let route_key = &self.chain.conf.route_key;
-        let mut state = State::new(arena, message, route_key, deadline, &self.answers, ask);
+        let route_key = &self.snapshot.route_key;
+        let mut state = State::new(arena, checked, route_key, deadline, &self.answers, ask);
         let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
         if verdict == Verdict::Answer
             && let Err(error) = reply::write(&state, out)
         {
             if let Some(before) = failures().admit(&format!("too long {route_key}")) {
                 tracing::error!(
-                    id = message.id(),
+                    id = state.message.id(),
                     route_key,
                     before,
                     "the reply is too large for the protocol: {error}"
@@ -222,9 +176,9 @@ impl PluginCall {
         }
         end.took = self.started.elapsed();
         let link = end.by.and_then(|link| self.snapshot.links.get(link));
-        let route_key = &self.chain.conf.route_key;
+        let route_key = &self.snapshot.route_key;
         call_line::write(&Line {
-            id: Message::parse(self.kind, &self.payload).map_or(0, |message| message.id()),
+            id: Message::open(self.kind, &self.payload).map_or(0, |message| message.id()),
             route_key,
             hook: Hook::of(self.kind, route_key),
             plugin: link.map(|link| link.name.as_str()),
@@ -239,22 +193,26 @@ impl Call for PluginCall {
     type Watched = WatchedCall;
 
     fn pending(&mut self) -> Option<watch::Receiver<bool>> {
-        let pending = self.chain.pending();
-        if pending.is_none() {
-            self.snapshot = self.chain.snapshot();
-            if let Some(binding) = &mut self.binding {
-                if let Some(pending) = binding.bindings.pending() {
-                    return Some(pending);
-                }
-                binding.bound = binding.bindings.current();
+        if let Some(chain) = &self.unsettled {
+            if let Some(pending) = chain.pending() {
+                return Some(pending);
             }
-            self.prepare_log();
+            self.snapshot = chain.snapshot();
+            self.unsettled = None;
         }
-        pending
+        if let Some(pending) = self.binding.as_mut().and_then(|binding| binding.pending()) {
+            return Some(pending);
+        }
+        self.prepare_log();
+        None
     }
 
     fn questions(&mut self, out: &mut Vec<u8>) -> usize {
-        self.bind();
+        if let Some(binding) = &mut self.binding
+            && let Some(plan) = binding.begin(self.kind, &self.snapshot)
+        {
+            self.take(plan);
+        }
         let needs = self.wanted();
         for wanted in needs {
             let asked = match wanted {
@@ -275,9 +233,11 @@ impl Call for PluginCall {
         ExtraInfo::parse(&payload)
             .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
         self.answers.keep(wanted, payload);
-        let bound = self.binding.as_ref().and_then(|it| it.bound.clone());
-        if let Some(bound) = bound.filter(|_| self.answered == self.wanted().len()) {
-            self.plan(&bound);
+        if self.answered == self.wanted().len()
+            && let Some(binding) = &self.binding
+            && let Some(plan) = binding.answered(self.kind, &self.answers)
+        {
+            self.take(plan);
         }
         Ok(())
     }
@@ -293,7 +253,6 @@ impl Call for PluginCall {
             self.place.set(Place::Loop);
             return Placement::Inline;
         }
-        // In one order everywhere, so that two calls never wait for each other's permits.
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
         let permits = slow
@@ -304,13 +263,13 @@ impl Call for PluginCall {
 
     fn watched(&self) -> WatchedCall {
         WatchedCall {
-            chain: Arc::clone(&self.chain),
-            registry: Arc::clone(&self.registry),
+            snapshot: Arc::clone(&self.snapshot),
             to_log: self.to_log.clone(),
         }
     }
 
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+        blame.on_token(self.snapshot.token);
         let mut arena = ARENA.take().unwrap_or_default();
         self.over = self.run_in(&arena, deadline, blame, ask, out);
         if arena.allocated_bytes() <= ARENA_KEPT {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::assemble::Assembler;
 use super::binder::Bindings;
 use super::call::PluginCall;
+use super::call_binding::CallBinding;
 use super::chain::Chain;
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
@@ -20,7 +21,7 @@ use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
 use crate::request::assign::AssignToken;
 
 /// How long a change of a library waits for the confs that name it.
-const ASSEMBLY: Duration = Duration::from_secs(10);
+const ASSEMBLY: Duration = Duration::from_secs(2);
 
 /// All that calls need: the chains, and the plugins behind them.
 pub struct Calls {
@@ -183,7 +184,7 @@ impl Service for Calls {
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<PluginCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
             Err(error) => {
@@ -193,7 +194,15 @@ impl Service for Calls {
                 });
             }
         };
-        let Some(chain) = self.chains.get(token) else {
+        let is_active = self.bindings.is_active();
+        let admitted = self.chains.with(token, |chain| {
+            chain.touch(now);
+            let snapshot = chain.snapshot();
+            let bindings = is_active.then(|| (Arc::clone(chain), Arc::clone(&self.bindings)));
+            let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));
+            (snapshot, unsettled, bindings)
+        });
+        let Some((snapshot, unsettled, bindings)) = admitted else {
             tracing::debug!(
                 token,
                 "unknown conf token: the gateway will prepare its confs again"
@@ -203,16 +212,9 @@ impl Service for Calls {
                 payload,
             });
         };
-        let bindings = self
-            .bindings
-            .is_active()
-            .then(|| Arc::clone(&self.bindings));
+        let binding = bindings.map(|(chain, bindings)| Box::new(CallBinding::new(chain, bindings)));
         Ok(PluginCall::new(
-            kind,
-            payload,
-            chain,
-            &self.registry,
-            bindings,
+            kind, payload, now, snapshot, unsettled, binding,
         ))
     }
 }

@@ -43,8 +43,14 @@ pub struct Chain {
 }
 
 /// What the calls of a chain run until the next change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Snapshot {
+    /// What the gateway calls the chain by.
+    pub token: u32,
+    /// The gateway's key of the chain.
+    pub route_key: String,
+    /// False before every conf was configured or refused for the first time: there are no links yet.
+    pub settled: bool,
     /// In the gateway's order.
     pub links: Vec<Link>,
     needs: [Vec<Wanted>; 2],
@@ -110,12 +116,14 @@ static EPOCH: AtomicU64 = AtomicU64::new(0);
 impl Chain {
     /// A chain whose confs are still to be configured.
     pub fn new(token: u32, conf: Conf) -> Self {
+        let mut unsettled = Snapshot::new(token, &conf.route_key, Vec::new());
+        unsettled.settled = false;
         Self {
             token,
             conf,
-            snapshot: ArcSwap::default(),
             likely: Default::default(),
             version: AtomicU64::new(0),
+            snapshot: ArcSwap::from_pointee(unsettled),
             ready: watch::Sender::new(false),
             begun: AtomicU64::new(0),
             published: Mutex::new(0),
@@ -155,7 +163,11 @@ impl Chain {
             return;
         }
         *last = assembly;
-        self.snapshot.store(Arc::new(Snapshot::new(links)));
+        self.snapshot.store(Arc::new(Snapshot::new(
+            self.token,
+            &self.conf.route_key,
+            links,
+        )));
         self.version.fetch_add(1, Ordering::AcqRel);
         if self.token == BINDING {
             EPOCH.fetch_add(1, Ordering::AcqRel);
@@ -200,11 +212,14 @@ impl Chain {
 
 impl Snapshot {
     /// A chain of these links, in this order.
-    pub fn new(links: Vec<Link>) -> Self {
+    pub fn new(token: u32, route_key: &str, links: Vec<Link>) -> Self {
         let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
         let generations = links.iter().flat_map(Link::generations);
         let phases = generations.fold(0, |phases, generation| phases | generation.phases);
         Self {
+            token,
+            route_key: route_key.to_owned(),
+            settled: true,
             links,
             needs,
             phases,

@@ -1,6 +1,7 @@
 //! All chains, by token.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,31 @@ use super::conf::Conf;
 
 /// The chains of all live tokens. A call reads it once.
 #[derive(Debug, Default)]
-pub struct Chains(RwLock<HashMap<u32, Arc<Chain>>>);
+pub struct Chains(RwLock<ByToken>);
+
+type ByToken = HashMap<u32, Arc<Chain>, BuildHasherDefault<Spread>>;
+
+/// Hashes a token. We choose them ourselves, so nobody can make them collide; what comes from a digest is spread
+/// already but for the ends that the table looks at.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, token: u32) {
+        // 2^64 divided by the golden ratio (Knuth, multiplicative hashing).
+        self.0 = (self.0 ^ u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
 
 /// A token was assigned twice.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,9 +42,9 @@ pub struct Chains(RwLock<HashMap<u32, Arc<Chain>>>);
 pub struct Taken;
 
 impl Chains {
-    /// The chain behind a token.
-    pub fn get(&self, token: u32) -> Option<Arc<Chain>> {
-        self.read().get(&token).cloned()
+    /// Looks at the chain behind a token; `look` is short, as those who add chains wait for it.
+    pub fn with<T>(&self, token: u32, look: impl FnOnce(&Arc<Chain>) -> T) -> Option<T> {
+        self.read().get(&token).map(look)
     }
 
     /// Adds a chain, unless its token is known. Returns the new one, which is to be assembled.
@@ -77,11 +102,11 @@ impl Chains {
         gone
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<u32, Arc<Chain>>> {
+    fn read(&self) -> RwLockReadGuard<'_, ByToken> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u32, Arc<Chain>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, ByToken> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,6 +125,7 @@ mod tests {
         assert!(chains.add(7, conf("route#1")).unwrap().is_some());
         assert!(chains.add(7, conf("route#1")).unwrap().is_none());
         assert_eq!(chains.add(7, conf("route#2")).unwrap_err(), Taken);
-        assert_eq!(chains.get(7).unwrap().conf, conf("route#1"));
+        let kept = chains.with(7, |chain| chain.conf.clone());
+        assert_eq!(kept, Some(conf("route#1")));
     }
 }

@@ -7,7 +7,6 @@ use plugin_api::rules;
 use super::overlay::Overlay;
 use super::service::CallKind;
 use super::state::{Answer, State};
-use crate::protocol::message::Entries;
 
 /// Why something was not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +54,7 @@ fn not_over(state: &State<'_>) -> Edited {
 }
 
 fn begin(status: u16, arena: &Bump) -> Answer<'_> {
-    let headers = Overlay::new(Entries::default(), true, arena);
+    let headers = Overlay::empty(true, arena);
     Answer {
         status,
         headers,
@@ -125,8 +124,9 @@ pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) 
     }
     match (map, state.message.kind()) {
         (map::REQUEST_HEADERS, CallKind::Request) => {
-            let values = usize::from(state.changes.headers.get(name, 0).is_some());
-            rules::request_header_edit(edit, name, value, values)?;
+            // Only a value beside others is refused for their sake.
+            let beside = edit == edit::ADD && state.changes.headers.get(name, 0).is_some();
+            rules::request_header_edit(edit, name, value, usize::from(beside))?;
         }
         (map::ARGS, CallKind::Request) => rules::arg_name(name)?,
         (map::RESPONSE_HEADERS, CallKind::Request) => rules::beside_header_edit(edit, name, value)?,

@@ -10,7 +10,7 @@ use plugin_api::abi::numbers::phase;
 
 use super::answers::Answers;
 use super::call_line::{self, Line};
-use super::chain::{Chain, LinkState, Snapshot};
+use super::chain::{LinkState, Snapshot};
 use super::end::End;
 use super::hook::Hook;
 use super::kept::Kept;
@@ -43,7 +43,6 @@ pub fn dropped() -> u64 {
 pub struct ToLog {
     kind: CallKind,
     payload: Vec<u8>,
-    chain: Arc<Chain>,
     snapshot: Arc<Snapshot>,
     started: Instant,
     logged: AtomicBool,
@@ -54,7 +53,6 @@ impl ToLog {
     pub fn new(
         kind: CallKind,
         payload: &[u8],
-        chain: &Arc<Chain>,
         snapshot: &Arc<Snapshot>,
         started: Instant,
     ) -> Option<Arc<Self>> {
@@ -62,7 +60,6 @@ impl ToLog {
             Arc::new(Self {
                 kind,
                 payload: payload.to_vec(),
-                chain: Arc::clone(chain),
                 snapshot: Arc::clone(snapshot),
                 started,
                 logged: AtomicBool::new(false),
@@ -111,14 +108,15 @@ impl Job for LogJob {
         let arena = Bump::new();
         let call = &*self.call;
         // It was read before, or no plugin would have been asked.
-        let Ok(message) = Message::parse(call.kind, &call.payload) else {
+        let message = Message::open(call.kind, &call.payload);
+        let Ok(checked) = message.and_then(|message| Ok((message, message.lists(&arena)?))) else {
             return;
         };
-        let (route_key, deadline) = (&call.chain.conf.route_key, Instant::now() + TIME);
+        let (route_key, deadline) = (&call.snapshot.route_key, Instant::now() + TIME);
         let mut nobody = Nobody;
         let mut state = State::new(
             &arena,
-            message,
+            checked,
             route_key,
             deadline,
             &self.answers,
@@ -130,7 +128,7 @@ impl Job for LogJob {
         state.ended_by = ended_by.map(|link| state.copy(link.name.as_bytes()));
         run_all(&call.snapshot, &mut state);
         call_line::write(&Line {
-            id: message.id(),
+            id: state.message.id(),
             route_key,
             hook: Hook::of(call.kind, route_key),
             plugin: ended_by.map(|link| link.name.as_str()),
@@ -142,7 +140,8 @@ impl Job for LogJob {
 
 /// Every plugin's `log`; one that fails keeps no other from it.
 fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
-    let blame = Blame::default();
+    let blame = Blame::of_this_thread();
+    blame.on_token(snapshot.token);
     for (index, link) in snapshot.links.iter().enumerate() {
         let resolved = link.resolve(state.whom());
         let LinkState::Ready(prepared) = &*resolved else {

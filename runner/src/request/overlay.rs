@@ -6,12 +6,14 @@ use std::cell::Cell;
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
-use crate::protocol::message::{Entries, Entry};
+use crate::protocol::message::{Entries, Entry, Malformed, Place, key};
 
 /// One map of a call: request headers, arguments, response headers.
 #[derive(Debug, Clone)]
 pub struct Overlay<'c> {
     base: Entries<'c>,
+    /// Of `base`, one for each entry.
+    places: &'c [Place],
     /// Header names are the same in upper and lower case; names of arguments are not.
     any_case: bool,
     changes: Vec<'c, Change<'c>>,
@@ -20,6 +22,29 @@ pub struct Overlay<'c> {
     /// Where the last look-up of a second or later value ended: (`nth`, index in `base`). Makes walking over all
     /// values of a name linear: a client may send thousands.
     value_cursor: Cell<(usize, usize)>,
+}
+
+/// The entries of a frame, checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct List<'c> {
+    base: Entries<'c>,
+    places: &'c [Place],
+}
+
+impl<'c> List<'c> {
+    /// Checks every entry; `field` is the list's name in the schema.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    pub fn check(
+        base: Entries<'c>,
+        field: &'static str,
+        arena: &'c Bump,
+    ) -> Result<Self, Malformed> {
+        let places = arena.alloc_slice_fill_copy(base.len(), Place::default());
+        base.check(field, places)?;
+        Ok(Self { base, places })
+    }
 }
 
 /// A name that plugins have changed. It hides the name in the frame.
@@ -33,9 +58,12 @@ pub struct Change<'c> {
 
 impl<'c> Overlay<'c> {
     /// The entries of a frame, unchanged.
-    pub fn new(base: Entries<'c>, any_case: bool, arena: &'c Bump) -> Self {
+    #[inline]
+    pub fn new(list: List<'c>, any_case: bool, arena: &'c Bump) -> Self {
+        let List { base, places } = list;
         Self {
             base,
+            places,
             any_case,
             changes: Vec::new_in(arena),
             cursor: Cell::default(),
@@ -43,47 +71,69 @@ impl<'c> Overlay<'c> {
         }
     }
 
+    /// No entries.
+    #[inline]
+    pub fn empty(any_case: bool, arena: &'c Bump) -> Self {
+        Self::new(List::default(), any_case, arena)
+    }
+
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
+    #[inline]
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
-            None if nth == 0 => self.base_values(name).next(),
+            None if nth == 0 => self.find(name, 0).map(|at| self.value(at)),
             None => self.later_value(name, nth),
         }
     }
 
     fn later_value(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         let (seen, at) = self.value_cursor.get();
-        let goes_on = seen < nth
-            && seen > 0
-            && self
-                .base
-                .get(at)
-                .is_some_and(|entry| self.same(entry.name, name));
-        let (mut seen, mut at) = if goes_on { (seen + 1, at + 1) } else { (0, 0) };
-        while let Some(entry) = self.base.get(at) {
-            if self.same(entry.name, name) {
-                if seen == nth {
-                    self.value_cursor.set((nth, at));
-                    return Some(entry.value);
-                }
-                seen += 1;
+        let goes_on = seen < nth && seen > 0 && self.find(name, at) == Some(at);
+        let (mut seen, mut from) = if goes_on { (seen, at) } else { (0, 0) };
+        loop {
+            let at = self.find(name, from)?;
+            if seen == nth {
+                self.value_cursor.set((nth, at));
+                return Some(self.value(at));
             }
-            at += 1;
+            seen += 1;
+            from = at + 1;
         }
-        None
+    }
+
+    /// The next entry of `base` with a name, from index `from` on.
+    #[inline]
+    fn find(&self, name: &[u8], from: usize) -> Option<usize> {
+        let key = key(name);
+        let is_it = |place: &Place| place.may_be(key) && self.same(self.base.name(*place), name);
+        let found = self.places.get(from..)?.iter().position(is_it)?;
+        Some(from + found)
+    }
+
+    fn value(&self, at: usize) -> Option<&'c [u8]> {
+        self.base.value(*self.places.get(at)?)
+    }
+
+    fn base_entry(&self, at: usize) -> Option<Entry<'c>> {
+        Some(self.base.at(*self.places.get(at)?))
+    }
+
+    fn base_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + use<'c> {
+        let base = self.base;
+        self.places.iter().map(move |place| base.at(*place))
     }
 
     /// Entry `index` of all.
     pub fn entry(&self, index: usize) -> Option<Entry<'c>> {
         if self.changes.is_empty() {
-            return self.base.get(index);
+            return self.base_entry(index);
         }
         let (mut at, mut in_base) = match self.cursor.get() {
             (seen, in_base) if seen <= index => (seen, in_base),
             _ => (0, 0),
         };
-        while let Some(entry) = self.base.get(in_base) {
+        while let Some(entry) = self.base_entry(in_base) {
             if self.change(entry.name).is_none() {
                 if at == index {
                     self.cursor.set((at, in_base));
@@ -122,8 +172,7 @@ impl<'c> Overlay<'c> {
 
     /// What the frame has of the names that no plugin has changed.
     pub fn unchanged(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
-        self.base
-            .iter()
+        self.base_entries()
             .filter(|entry| self.change(entry.name).is_none())
     }
 
@@ -163,17 +212,17 @@ impl<'c> Overlay<'c> {
     }
 
     fn base_values(&self, name: &[u8]) -> impl Iterator<Item = Option<&'c [u8]>> {
-        self.base
-            .iter()
+        self.base_entries()
             .filter(move |entry| self.same(entry.name, name))
             .map(|entry| entry.value)
     }
 
+    #[inline]
     fn same(&self, one: &[u8], other: &[u8]) -> bool {
-        if self.any_case {
-            one.eq_ignore_ascii_case(other)
-        } else {
-            one == other
+        if one.len() != other.len() {
+            return false;
         }
+        // Gateway: names come in lower case, and most authors write them so.
+        one == other || self.any_case && one.eq_ignore_ascii_case(other)
     }
 }

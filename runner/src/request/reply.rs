@@ -39,10 +39,10 @@ fn status_of(status: u16) -> Option<u16> {
 }
 
 /// What earlier plugins have set for the client's response goes out with the answer, as it does with the upstream's.
-fn stop(
-    call: RequestCall<'_>,
-    answer: &Answer<'_>,
-    changes: &Changes<'_>,
+fn stop<'c>(
+    call: RequestCall<'c>,
+    answer: &Answer<'c>,
+    changes: &Changes<'c>,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
     let beside = changes.beside.changed_entries();

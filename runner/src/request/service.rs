@@ -4,10 +4,11 @@
 //! sockets. They meet in the four traits here, so each can be tested with a small double of the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
+
+pub use crate::plugins::blame::Blame;
 
 /// The two messages that start a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +40,11 @@ pub trait Service: Send + Sync + 'static {
     /// Runs on the event loop and takes well under a millisecond: no author code runs in it.
     fn prepare_conf(&self, payload: &[u8], out: &mut Vec<u8>);
 
-    /// Takes the payload of a call. Runs on the event loop.
+    /// Takes the payload of a call, which was whole at `now`. Runs on the event loop.
     ///
     /// # Errors
     /// [`Refused`] when no plugin needs to run to know the answer: payload unreadable, token unknown. Already logged.
-    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<Self::Call, Refused>;
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<Self::Call, Refused>;
 }
 
 /// A call that is answered by an ERROR frame at once.
@@ -129,32 +130,4 @@ pub enum AskError {
     /// The call's deadline passed.
     #[error("the call's deadline passed before the gateway answered")]
     Deadline,
-}
-
-/// Which plugin code runs on a thread right now: written by the call, read by the watchdog.
-#[derive(Debug, Default)]
-pub struct Blame(AtomicU64);
-
-impl Blame {
-    /// No plugin code runs.
-    pub const NOBODY: u64 = 0;
-
-    /// Notes that the generation of this number (never 0) runs in the phase of this number.
-    pub fn enter(&self, generation: u64, phase: u8) {
-        self.0
-            .store(generation << 8 | u64::from(phase), Ordering::Relaxed);
-    }
-
-    /// Notes that no plugin code runs.
-    pub fn leave(&self) {
-        self.0.store(Self::NOBODY, Ordering::Relaxed);
-    }
-
-    /// The generation and phase that run now.
-    pub fn now(&self) -> Option<(u64, u8)> {
-        match self.0.load(Ordering::Relaxed) {
-            Self::NOBODY => None,
-            both => Some((both >> 8, both as u8)),
-        }
-    }
 }

@@ -8,28 +8,28 @@ use bumpalo::collections::Vec;
 
 use super::answers::{Answers, Asked};
 use super::end::{End, Times};
-use super::overlay::Overlay;
+use super::overlay::{List, Overlay};
 use super::service::{Ask, AskError, CallKind};
-use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
+use crate::protocol::message::{Malformed, Question, RequestCall, ResponseCall, question};
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'c> {
-    /// HTTP_REQ_CALL.
+    /// HTTP_REQ_CALL; its lists may be unchecked.
     Request(RequestCall<'c>),
     /// HTTP_RESP_CALL.
     Response(ResponseCall<'c>),
 }
 
 impl<'c> Message<'c> {
-    /// Reads the payload of a call.
+    /// Reads the payload of a call, but for what stands in its lists: see [`Message::lists`].
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn parse(kind: CallKind, payload: &'c [u8]) -> Result<Self, Malformed> {
+    pub fn open(kind: CallKind, payload: &'c [u8]) -> Result<Self, Malformed> {
         match kind {
-            CallKind::Request => RequestCall::parse(payload).map(Self::Request),
-            CallKind::Response => ResponseCall::parse(payload).map(Self::Response),
+            CallKind::Request => RequestCall::open(payload).map(Self::Request),
+            CallKind::Response => ResponseCall::open(payload).map(Self::Response),
         }
     }
 
@@ -41,6 +41,23 @@ impl<'c> Message<'c> {
         }
     }
 
+    /// Checks its lists.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    pub fn lists(&self, arena: &'c Bump) -> Result<Lists<'c>, Malformed> {
+        match self {
+            Self::Request(call) => Ok(Lists {
+                args: List::check(call.args, "args", arena)?,
+                headers: List::check(call.headers, "headers", arena)?,
+            }),
+            Self::Response(call) => Ok(Lists {
+                args: List::default(),
+                headers: List::check(call.headers, "headers", arena)?,
+            }),
+        }
+    }
+
     /// Which of both.
     pub fn kind(&self) -> CallKind {
         match self {
@@ -48,6 +65,13 @@ impl<'c> Message<'c> {
             Self::Response(_) => CallKind::Response,
         }
     }
+}
+
+/// The lists of a message, checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lists<'c> {
+    args: List<'c>,
+    headers: List<'c>,
 }
 
 /// What plugins have changed: can be put back when a plugin fails that may be skipped.
@@ -137,10 +161,11 @@ pub struct Running {
 }
 
 impl<'c> State<'c> {
-    /// A call of which nothing has run.
+    /// A call of which nothing has run. `lists` are those of `message`.
+    #[inline]
     pub fn new(
         arena: &'c Bump,
-        message: Message<'c>,
+        (message, lists): (Message<'c>, Lists<'c>),
         route_key: &'c str,
         deadline: Instant,
         answers: &'c Answers,
@@ -151,7 +176,7 @@ impl<'c> State<'c> {
             message,
             route_key,
             deadline,
-            changes: Changes::new(message, arena),
+            changes: Changes::new(lists, arena),
             answer: None,
             error: None,
             refusal: b"",
@@ -221,7 +246,7 @@ impl<'c> State<'c> {
             .iter()
             .position(|(of, _)| *of == link)
             .unwrap_or_else(|| {
-                private.push((link, Overlay::new(Entries::default(), false, self.arena)));
+                private.push((link, Overlay::empty(false, self.arena)));
                 private.len() - 1
             });
         &mut private[at].1
@@ -229,15 +254,12 @@ impl<'c> State<'c> {
 }
 
 impl<'c> Changes<'c> {
-    fn new(message: Message<'c>, arena: &'c Bump) -> Self {
-        let (headers, args) = match message {
-            Message::Request(call) => (call.headers, call.args),
-            Message::Response(call) => (call.headers, Entries::default()),
-        };
-        let empty = |any_case| Overlay::new(Entries::default(), any_case, arena);
+    #[inline]
+    fn new(lists: Lists<'c>, arena: &'c Bump) -> Self {
+        let empty = |any_case| Overlay::empty(any_case, arena);
         Self {
-            headers: Overlay::new(headers, true, arena),
-            args: Overlay::new(args, false, arena),
+            headers: Overlay::new(lists.headers, true, arena),
+            args: Overlay::new(lists.args, false, arena),
             beside: empty(true),
             path: None,
             status: None,

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chain::Chain;
+use super::chain::Snapshot;
 use super::failures;
 use super::log_phase::ToLog;
 use super::service::{Blame, Watched};
 use crate::plugins::generation::{Generation, phase_name};
-use crate::plugins::registry::Registry;
 
 /// What the watchdog sees of a call.
 #[derive(Clone)]
 pub struct WatchedCall {
-    pub(super) chain: Arc<Chain>,
-    pub(super) registry: Arc<Registry>,
+    pub(super) snapshot: Arc<Snapshot>,
     /// `Some` if a plugin of the chain has a `log` phase.
     pub(super) to_log: Option<Arc<ToLog>>,
 }
 
 impl WatchedCall {
     fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
-        let (generation, phase) = blame.now()?;
-        Some((self.registry.generation(generation)?, phase))
+        let (number, phase) = blame.now()?;
+        let mut generations = self.snapshot.generations();
+        let generation = generations.find(|generation| generation.number == number)?;
+        Some((Arc::clone(generation), phase))
     }
 }
 
@@ -36,7 +36,7 @@ impl Watched for WatchedCall {
             plugin = generation.name(),
             generation = generation.number,
             phase = phase_name(phase.into()),
-            route_key = self.chain.conf.route_key,
+            route_key = self.snapshot.route_key,
             ?elapsed,
             for_good,
             "held up an event loop: its calls run on threads now"
@@ -48,7 +48,7 @@ impl Watched for WatchedCall {
         if let Some(to_log) = &self.to_log {
             to_log.expired(running.as_ref().map(|(generation, _)| generation.number));
         }
-        let route_key = &self.chain.conf.route_key;
+        let route_key = &self.snapshot.route_key;
         let Some((generation, phase)) = running else {
             if let Some(before) = failures().admit(&format!("waited {route_key}")) {
                 tracing::error!(

@@ -212,7 +212,7 @@ impl<S: Service> Task<S> {
     }
 
     fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) -> bool {
-        match self.shared.service.admit(kind, payload) {
+        match self.shared.service.admit(kind, payload, turn.started) {
             Ok(mut call) => match call.pending() {
                 None => self.ask(call, turn),
                 Some(_) => self.park(turn, Phase::Pending { call, turn }, Vec::new()),

@@ -110,6 +110,10 @@ impl Reload {
         file.forget_hangs();
         if !worker || file.loading.is_some() {
             file.tried = None; // staged again for the next worker; the verdict is known then
+            file.again = file
+                .serving
+                .as_ref()
+                .is_some_and(|serving| serving.sha256 == library.sha256);
             return vec![Step::Discard(library)];
         }
         file.deaths = 0;
@@ -167,12 +171,10 @@ impl Reload {
             return Vec::new();
         };
         file.deaths = 0;
-        let before = file.serving.replace(loading.library);
-        let mut steps: Vec<_> = before
-            .filter(|_| loading.fresh)
-            .map(Step::Retire)
-            .into_iter()
-            .collect();
+        let mut steps = Vec::new();
+        if loading.fresh {
+            steps.extend(file.succeed(loading.library));
+        }
         steps.extend(self.stage_changed());
         steps
     }
@@ -209,15 +211,27 @@ impl Reload {
         steps
     }
 
-    /// The worker ended. What it was loading at that moment is blamed; what waited behind it is not.
-    pub fn worker_ended(&mut self) -> Vec<Step> {
+    /// The worker ended, of the code of this generation if that is known. Otherwise what it was loading at that moment is
+    /// blamed; what waited behind it is not.
+    pub fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
         self.worker = false;
-        let culprit = self.in_flight.front().copied();
+        let culprit = culprit.or(self.in_flight.front().copied());
         self.in_flight.clear();
         self.files
             .values_mut()
             .flat_map(|file| file.worker_ended(culprit))
             .collect()
+    }
+
+    /// The build of this generation must not serve any more; to be called while there is no worker. What served before it
+    /// takes over. A change of the file ends that.
+    pub fn hold(&mut self, generation: u64) -> Vec<Step> {
+        let serves = |file: &&mut File| {
+            let serving = file.serving.as_ref();
+            serving.is_some_and(|library| library.generation == generation)
+        };
+        let file = self.files.values_mut().find(serves);
+        file.and_then(File::fall_back).into_iter().collect()
     }
 
     /// Whether calls need not wait: everything that lies in the folder serves, if in an earlier version, or does not for

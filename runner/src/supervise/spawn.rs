@@ -1,7 +1,9 @@
 //! One worker as the supervisor sees it: started, told things without ever waiting for it, and ended.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
@@ -9,6 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::mpsc::UnboundedSender;
@@ -17,6 +20,7 @@ use super::control::message::{FromWorker, Start, ToWorker};
 use super::control::{self, Receiver, Sender};
 use super::output;
 use super::supervisor::{Event, WorkerEvent};
+use crate::plugins::blame::{self, Ending};
 use crate::telemetry::Lines;
 
 /// Where workers live.
@@ -39,6 +43,8 @@ pub(super) struct Worker {
     pub(super) ready: bool,
     /// Whether it was told to accept connections.
     pub(super) serving: bool,
+    /// What it shares with us: whose code runs in it.
+    page: Option<fs::File>,
     control: Sender,
     outbox: mpsc::Sender<Outgoing>,
     child: Option<Child>,
@@ -72,6 +78,7 @@ impl Worker {
     pub(super) fn start(number: u64, host: &Host, outfit: Outfit) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut descriptors = vec![outfit.listener];
+        let mut page = None;
         let child = match host {
             Host::Here(workers) => {
                 let gone = |_| io::Error::other("the worker's thread is gone");
@@ -81,7 +88,9 @@ impl Worker {
             Host::Processes => {
                 let (log, log_end) = pipe_with(PipeFlags::CLOEXEC)?;
                 output::pass_on_log(log, outfit.lines)?;
-                descriptors.push(log_end);
+                let shared = shared_page()?;
+                descriptors.extend([log_end, shared.try_clone()?.into()]);
+                page = Some(shared);
                 Some(spawn("worker", theirs)?)
             }
         };
@@ -91,6 +100,7 @@ impl Worker {
             since: Instant::now(),
             ready: false,
             serving: false,
+            page,
             outbox: write_messages(sender.clone())?,
             control: sender,
             child,
@@ -138,14 +148,20 @@ impl Worker {
         }
     }
 
-    /// Takes leave of a worker that has ended or was killed; says how it ended. Waits for its end.
-    pub(super) fn bury(mut self) -> String {
+    /// Takes leave of a worker that has ended or was killed; says how it ended, and whose code ran. Waits for its end.
+    pub(super) fn bury(mut self) -> (String, Ending) {
         self.kill();
-        match self.child.as_mut().map(Child::wait) {
+        let how = match self.child.as_mut().map(Child::wait) {
             None => "its control socket closed".to_owned(),
             Some(Ok(status)) => status.to_string(),
             Some(Err(cause)) => cause.to_string(),
+        };
+        let mut bytes = vec![0; blame::BYTES];
+        let read = self.page.map(|page| page.read_exact_at(&mut bytes, 0));
+        if !matches!(read, Some(Ok(()))) {
+            bytes.clear();
         }
+        (how, blame::read(&bytes))
     }
 
     /// How long it has lived.
@@ -198,6 +214,15 @@ pub(super) fn spawn(command: &str, control: UnixStream) -> io::Result<Child> {
         .stderr(prints_end)
         .process_group(0)
         .spawn()
+}
+
+/// Memory of a size that nobody can change: we may read it whatever the worker does.
+fn shared_page() -> io::Result<fs::File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let page = memfd_create("plugin-runner-blame", flags)?;
+    ftruncate(&page, blame::BYTES as u64)?;
+    fcntl_add_seals(&page, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW)?;
+    Ok(page.into())
 }
 
 fn write_messages(sender: Sender) -> io::Result<mpsc::Sender<Outgoing>> {

@@ -15,6 +15,7 @@ use super::backoff::Backoff;
 use super::fingerprint::Trust;
 use super::parent::Parent;
 use super::prober::Prober;
+use super::quarantine::{Quarantine, Rule};
 use super::reach::closed_folder;
 use super::signals::Signals;
 use super::socket::Socket;
@@ -125,7 +126,7 @@ fn prepare(
     let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
-    let mut libraries = libraries(&config, place, &events)?;
+    let mut libraries = libraries(&config, place, quarantine(&config, state.as_ref()), &events)?;
     if let Host::Processes = host {
         let verdicts = Verdicts::open(state.as_ref());
         libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
@@ -223,9 +224,20 @@ fn place(state: Option<&StateDir>, identity: Option<Identity>) -> Place {
     })
 }
 
+fn quarantine(config: &Config, state: Option<&StateDir>) -> Quarantine {
+    let rule = Rule {
+        crashes: config.plugins.quarantine_crashes,
+        window: config.plugins.quarantine_window,
+    };
+    // Opened once more, so that it has a handle of its own.
+    let folder = state.and_then(|state| StateDir::open(state.path()).ok());
+    Quarantine::open(rule, folder)
+}
+
 fn libraries(
     config: &Config,
     place: Place,
+    quarantine: Quarantine,
     events: &UnboundedSender<Event>,
 ) -> anyhow::Result<Libraries> {
     let trust = Trust {
@@ -241,6 +253,7 @@ fn libraries(
         reload: super::reload::Reload::default(),
         stager: Stager::start(staging, events.clone())?,
         prober: None,
+        quarantine,
         watch: None,
         looked_at_until: None,
         served: BTreeMap::new(),

@@ -2,6 +2,7 @@
 //! for a worker.
 
 pub(super) mod bindings;
+mod crashes;
 mod libraries;
 mod life;
 mod probes;
@@ -29,6 +30,7 @@ use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
+use super::quarantine::Quarantine;
 use super::reload::Reload;
 use super::signals::{Signals, Wanted};
 use super::socket::Socket;
@@ -120,6 +122,7 @@ pub(super) struct Libraries {
     pub(super) stager: Stager,
     /// `None` in one process: it is for debuggers, which are to see a crash.
     pub(super) prober: Option<Prober>,
+    pub(super) quarantine: Quarantine,
     pub(super) watch: Option<Watch>,
     /// With `hot_reload: false`: until when the folder is looked at. Set when serving starts, and by SIGHUP.
     pub(super) looked_at_until: Option<Instant>,

@@ -117,6 +117,11 @@ impl Tokens {
         }
     }
 
+    /// The PREPARE_CONF payload of a token.
+    pub fn payload(&self, token: u32) -> Option<&[u8]> {
+        self.known.get(&token)?.payload.as_deref()
+    }
+
     /// How many tokens have a configuration, and how many may have.
     pub fn count(&self) -> (usize, usize) {
         (self.live, self.max)

@@ -6,7 +6,7 @@ mod inside;
 mod memory;
 mod orders;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use super::leave::leave;
 use super::privileges;
 use super::workshop::Factory;
 use crate::config::Config;
+use crate::plugins::blame;
 use crate::telemetry::{self, Sink, Telemetry};
 
 pub use self::inside::inside;
@@ -39,12 +40,16 @@ pub fn main(factory: &Factory) -> anyhow::Result<()> {
     let ToWorker::Start(message) = start.message else {
         bail!("the supervisor's first message is not `Start`");
     };
-    let Ok([listener, log]) = <[OwnedFd; 2]>::try_from(start.descriptors) else {
+    let Ok([listener, log, page]) = <[OwnedFd; 3]>::try_from(start.descriptors) else {
         bail!("the supervisor's first message came without its descriptors");
     };
+    blame::share(page.as_fd()).context("cannot share what tells whose code runs")?;
+    drop(page);
     privileges::give_up(&message, c"plugin-worker")?;
     let level = message.config.logging.level;
     let telemetry = Telemetry::init(level, message.style, Sink::Open(log.into()))?;
+    blame::install().context("cannot handle signals")?;
+    blame::remember_exit().context("cannot handle the end")?;
     let ended = serve(message.config, listener, sender, receiver, factory);
     if let Err(error) = &ended {
         tracing::error!(cause = format!("{error:#}"), "the worker cannot go on");

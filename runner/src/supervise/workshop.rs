@@ -17,7 +17,8 @@ use crate::supervise::admin::message::LastError;
 pub trait Workshop: Send + Sync + 'static {
     /// Loads a library and replaces the generation that this file had before.
     ///
-    /// Runs on the loader thread, one library after the other; author code may take seconds in it.
+    /// Runs on a thread of its own, one library after the other unless one takes long; author code may take seconds in
+    /// it.
     ///
     /// # Errors
     /// A [`Refusal`], when nothing of what served has changed.
@@ -153,7 +154,7 @@ pub struct GenerationReport {
 }
 
 /// Why a library does not serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// What is wrong, without the file's name.
     pub cause: String,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{io, process, thread};
 
 use plugin_runner::config::{Config, Level, StartOptions};
+use plugin_runner::plugins::blame;
 use plugin_runner::request::assign::AssignToken;
 use plugin_runner::request::conf::Conf;
 use plugin_runner::supervise;
@@ -164,6 +165,7 @@ fn factory(_: Config, assign: Arc<dyn AssignToken>) -> anyhow::Result<Arc<dyn Wo
     Ok(Arc::new(Fake(Arc::new(Inside {
         assign,
         plugins: Mutex::default(),
+        generations: Mutex::default(),
         confs: Mutex::default(),
         draining: AtomicBool::new(false),
         in_flight: AtomicUsize::new(0),
@@ -177,6 +179,7 @@ struct Fake(Arc<Inside>);
 struct Inside {
     assign: Arc<dyn AssignToken>,
     plugins: Mutex<BTreeMap<PathBuf, String>>,
+    generations: Mutex<BTreeMap<String, u64>>,
     confs: Mutex<Vec<u32>>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
@@ -195,6 +198,8 @@ impl Workshop for Fake {
                 let (name, version) = plugin.split_once(' ').unwrap();
                 let mut plugins = self.0.plugins.lock().unwrap();
                 plugins.insert(library.file.clone(), plugin.to_owned());
+                let mut generations = self.0.generations.lock().unwrap();
+                generations.insert(name.to_owned(), library.generation);
                 Ok(vec![LoadedPlugin {
                     name: name.to_owned(),
                     version: version.to_owned(),
@@ -341,7 +346,11 @@ fn answer(connection: UnixStream, inside: &Inside) {
         ("stuck", _) => loop {
             thread::park();
         },
-        ("crash", _) => process::abort(),
+        ("crash", "") => process::abort(),
+        ("crash", plugin) => {
+            let generation = inside.generations.lock().unwrap()[plugin];
+            blame::during(generation, 3, 0, || process::abort())
+        }
         other => panic!("{other:?}"),
     };
     let _ = writeln!(&connection, "{answer}");

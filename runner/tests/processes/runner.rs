@@ -122,7 +122,16 @@ impl Runner {
 
     /// Until the worker is gone: a connection that it still accepted would be lost with it.
     pub(crate) fn crash(&self) {
-        let mut connection = self.send("crash");
+        self.crash_by("crash");
+    }
+
+    /// A crash in the code of a plugin.
+    pub(crate) fn crash_in(&self, plugin: &str) {
+        self.crash_by(&format!("crash {plugin}"));
+    }
+
+    fn crash_by(&self, question: &str) {
+        let mut connection = self.send(question);
         let ended = connection.read(&mut [0]);
         assert!(!matches!(ended, Ok(1)), "it answered");
     }

@@ -126,7 +126,7 @@ impl Service for Shared {
         put(out, kind::PREPARE_CONF, payload);
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>) -> Result<FakeCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Vec<u8>, _now: Instant) -> Result<FakeCall, Refused> {
         if payload.first() == Some(&REFUSED) {
             return Err(Refused {
                 code: ErrorCode::ConfTokenNotFound,

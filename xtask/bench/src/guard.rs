@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::load::{Calls, Load};
 use crate::server::{self, Server};
 
-/// User instructions of a call, at most. The target is 3,000; a compiler may cost some.
-pub const INSTRUCTIONS: f64 = 3_600.0;
+/// User instructions of a call, at most: some more than there are today, as another compiler may need them. It goes down
+/// with what is saved; the target is 3,000.
+pub const INSTRUCTIONS: f64 = 7_400.0;
 
 /// CPU of a call against the limit at 32 connections, at most. The target is 1.20; a machine with neighbours drifts.
 pub const CPU_RATIO: f64 = 1.70;

@@ -2,10 +2,9 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -19,8 +18,13 @@ const ANY_ADDRESS: &str = "127.0.0.1:0";
 pub(super) struct Gateway {
     child: Child,
     address: SocketAddr,
-    /// Whether the lines it prints for each request are shown.
-    talks: Arc<AtomicBool>,
+    place: Place,
+}
+
+/// What it is made of.
+struct Place {
+    runner: PathBuf,
+    plugins: PathBuf,
 }
 
 impl Gateway {
@@ -30,16 +34,12 @@ impl Gateway {
     /// It ends before it listens.
     pub(super) fn start(runner: &Path, plugins: &Path, any_port: bool) -> Result<Self> {
         let free = !any_port && TcpListener::bind(ADDRESS).is_ok();
-        let mut child = Command::new(runner)
-            .args([
-                "dev",
-                "--listen",
-                if free { ADDRESS } else { ANY_ADDRESS },
-                "--routes",
-            ])
-            .arg(cargo::root().join("conf/demo.yaml"))
-            .arg("--plugins")
-            .arg(plugins)
+        let place = Place {
+            runner: runner.to_path_buf(),
+            plugins: plugins.to_path_buf(),
+        };
+        let mut child = place
+            .command(if free { ADDRESS } else { ANY_ADDRESS })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -53,16 +53,12 @@ impl Gateway {
                 return Err(error);
             }
         };
-        let talks = Arc::new(AtomicBool::new(false));
-        // Ends with the gateway's output.
-        drop(std::thread::spawn({
-            let talks = talks.clone();
-            move || print(output, &talks)
-        }));
+        // A line for each request: thousands, which nobody wants to see now. Ends with the gateway.
+        drop(std::thread::spawn(move || output.lines().count()));
         Ok(Self {
             child,
             address,
-            talks,
+            place,
         })
     }
 
@@ -79,17 +75,25 @@ impl Gateway {
         Client::connect(self.address)
     }
 
-    /// Shows its requests until it ends: Ctrl-C on the terminal reaches it as well as us.
+    /// Goes on as the gateway itself, in this very process: Ctrl-C and every other signal reach it, and nothing is left
+    /// behind. A new one takes the old one's place and shows its requests.
     ///
     /// # Errors
-    /// It fails.
-    pub(super) fn wait(mut self) -> Result<()> {
-        self.talks.store(true, Ordering::Relaxed);
-        let status = self.child.wait()?;
-        if !status.success() {
-            bail!("the gateway failed ({status})");
-        }
-        Ok(())
+    /// It cannot be started.
+    pub(super) fn become_it(mut self) -> Result<()> {
+        end(&mut self.child);
+        let error = self.place.command(&self.address.to_string()).exec();
+        Err(error).with_context(|| format!("starting {}", self.place.runner.display()))
+    }
+}
+
+impl Place {
+    fn command(&self, address: &str) -> Command {
+        let mut command = Command::new(&self.runner);
+        command.args(["dev", "--listen", address, "--routes"]);
+        command.arg(cargo::root().join("conf/demo.yaml"));
+        command.arg("--plugins").arg(&self.plugins);
+        command
     }
 }
 
@@ -124,12 +128,4 @@ fn listening(output: &mut BufReader<ChildStdout>) -> Result<SocketAddr> {
         }
     }
     bail!("the gateway ended before it listened: its reason is above")
-}
-
-fn print(output: BufReader<ChildStdout>, talks: &AtomicBool) {
-    for line in output.lines().map_while(Result::ok) {
-        if talks.load(Ordering::Relaxed) {
-            println!("    {line}");
-        }
-    }
 }

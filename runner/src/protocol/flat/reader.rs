@@ -86,23 +86,24 @@ impl Layout {
         fields: (0, 0),
     };
 
-    /// The positions of both fields of the table at `at`; `None` where a field is absent.
+    /// The positions of both fields of the table at `at`, relative to it; 0 where a field is absent.
     #[inline]
-    pub(crate) fn fields(
-        &mut self,
-        buf: &[u8],
-        at: usize,
-    ) -> Result<(Option<usize>, Option<usize>), Flaw> {
+    pub(crate) fn fields(&mut self, buf: &[u8], at: usize) -> Result<(u16, u16), Flaw> {
         let vtable = vtable(buf, at)?;
         if vtable != self.vtable {
-            let slots = slots(buf, vtable)?;
-            *self = Self {
-                vtable,
-                fields: (slot_offset(slots, 0), slot_offset(slots, 1)),
-            };
+            self.read(buf, vtable)?;
         }
-        let present = |offset: u16| (offset != 0).then_some(at + usize::from(offset));
-        Ok((present(self.fields.0), present(self.fields.1)))
+        Ok(self.fields)
+    }
+
+    #[cold]
+    fn read(&mut self, buf: &[u8], vtable: usize) -> Result<(), Flaw> {
+        let slots = slots(buf, vtable)?;
+        *self = Self {
+            vtable,
+            fields: (slot_offset(slots, 0), slot_offset(slots, 1)),
+        };
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The two messages that start a call.
 
 use super::{Entries, Malformed, of, root};
+use crate::protocol::flat::Table;
 
 /// HTTP_REQ_CALL: a request, before it is sent upstream.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +38,31 @@ impl<'f> RequestCall<'f> {
     /// [`Malformed`] names the first part of it that cannot be read.
     #[inline]
     pub fn parse(payload: &'f [u8]) -> Result<Self, Malformed> {
+        Self::read(payload, Entries::parse)
+    }
+
+    /// Checks a payload but for what stands in its lists: [`Entries::check`] is to be called before they are used.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    #[inline]
+    pub fn open(payload: &'f [u8]) -> Result<Self, Malformed> {
+        Self::read(payload, Entries::open)
+    }
+
+    #[inline(always)]
+    fn read(
+        payload: &'f [u8],
+        list: impl Fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>,
+    ) -> Result<Self, Malformed> {
         let table = root(payload)?;
         Ok(Self {
             id: table.u32(0).map_err(of("id"))?,
             src_ip: table.bytes(1).map_err(of("src_ip"))?.unwrap_or_default(),
             method: table.u8(2).map_err(of("method"))?,
             path: table.bytes(3).map_err(of("path"))?.unwrap_or_default(),
-            args: Entries::parse(payload, &table, 4, "args")?,
-            headers: Entries::parse(payload, &table, 5, "headers")?,
+            args: list(payload, &table, 4, "args")?,
+            headers: list(payload, &table, 5, "headers")?,
             conf_token: table.u32(6).map_err(of("conf_token"))?,
         })
     }
@@ -73,17 +91,34 @@ impl<'f> ResponseCall<'f> {
         root(payload)?.u32(3).map_err(of("conf_token"))
     }
 
-    /// Checks a whole payload.
+    /// As [`RequestCall::parse`].
     ///
     /// # Errors
     /// [`Malformed`] names the first part of it that cannot be read.
     #[inline]
     pub fn parse(payload: &'f [u8]) -> Result<Self, Malformed> {
+        Self::read(payload, Entries::parse)
+    }
+
+    /// As [`RequestCall::open`].
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    #[inline]
+    pub fn open(payload: &'f [u8]) -> Result<Self, Malformed> {
+        Self::read(payload, Entries::open)
+    }
+
+    #[inline(always)]
+    fn read(
+        payload: &'f [u8],
+        list: impl Fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>,
+    ) -> Result<Self, Malformed> {
         let table = root(payload)?;
         Ok(Self {
             id: table.u32(0).map_err(of("id"))?,
             status: table.u16(1).map_err(of("status"))?,
-            headers: Entries::parse(payload, &table, 2, "headers")?,
+            headers: list(payload, &table, 2, "headers")?,
             conf_token: table.u32(3).map_err(of("conf_token"))?,
         })
     }

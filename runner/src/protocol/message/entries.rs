@@ -47,17 +47,28 @@ impl<'f> Entries<'f> {
         slot: usize,
         field: &'static str,
     ) -> Result<Self, Malformed> {
+        let entries = Self::open(buf, table, slot, field)?;
+        match entries.first_flaw() {
+            None => Ok(entries),
+            Some((index, flaw)) => Err(Malformed::Entry { field, index, flaw }),
+        }
+    }
+
+    /// Reads a field and leaves the entries unchecked: see [`Entries::check`].
+    #[inline(always)]
+    pub(super) fn open(
+        buf: &'f [u8],
+        table: &Table<'f>,
+        slot: usize,
+        field: &'static str,
+    ) -> Result<Self, Malformed> {
         let Some(at) = table.field(slot) else {
             return Ok(Self::default());
         };
         let found = follow(buf, at).and_then(|at| vector_at(buf, at));
         let (at, elements) = found.map_err(of(field))?;
         let at = u32::try_from(at).map_err(|_| of(field)(Flaw::Outside))?;
-        let entries = Self { buf, at, elements };
-        match entries.first_flaw() {
-            None => Ok(entries),
-            Some((index, flaw)) => Err(Malformed::Entry { field, index, flaw }),
-        }
+        Ok(Self { buf, at, elements })
     }
 
     /// Number of entries.
@@ -83,6 +94,50 @@ impl<'f> Entries<'f> {
         Some(entry.unwrap_or_default())
     }
 
+    /// Checks every entry and notes in `places`, one for each, where it lies; `field` is the list's name in the schema.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    #[inline]
+    pub fn check(&self, field: &'static str, places: &mut [Place]) -> Result<(), Malformed> {
+        let buf = self.buf;
+        let mut layout = Layout::UNKNOWN;
+        let mut at = self.at;
+        for (index, (element, place)) in self.elements.iter().zip(places).enumerate() {
+            match Place::check(buf, at, *element, &mut layout) {
+                Ok(checked) => *place = checked,
+                Err(flaw) => return Err(Malformed::Entry { field, index, flaw }),
+            }
+            at = at.wrapping_add(4);
+        }
+        Ok(())
+    }
+
+    /// The entry at a place that came from [`Entries::check`].
+    #[inline]
+    pub fn at(&self, place: Place) -> Entry<'f> {
+        Entry {
+            name: self.name(place),
+            value: self.value(place),
+        }
+    }
+
+    /// Its name alone.
+    #[inline]
+    pub fn name(&self, place: Place) -> &'f [u8] {
+        // Checked when the place was made: never really missing, here and below.
+        text_at(self.buf, place.name as usize).unwrap_or_default()
+    }
+
+    /// Its value alone.
+    #[inline]
+    pub fn value(&self, place: Place) -> Option<&'f [u8]> {
+        match place.value {
+            0 => None,
+            value => Some(bytes_at(self.buf, value as usize).unwrap_or_default()),
+        }
+    }
+
     /// All entries, in the order of the frame.
     #[inline]
     pub fn iter(&self) -> Iter<'f> {
@@ -105,6 +160,53 @@ impl<'f> Entries<'f> {
             at = at.wrapping_add(4);
         }
         None
+    }
+}
+
+/// Where one entry lies in its frame, and what tells its name from most others. Spares those who look up names
+/// several times the way over the tables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    key: u32,
+    /// Position of the name; 0: it has none. No text can lie at the start of a frame.
+    name: u32,
+    /// Position of the value; 0: it has none.
+    value: u32,
+}
+
+impl Place {
+    /// Reads the table that the element at `at`, an offset, points to, and checks both texts.
+    #[inline]
+    fn check(buf: &[u8], at: u32, element: [u8; 4], layout: &mut Layout) -> Result<Self, Flaw> {
+        let (name, value) = locate(buf, at as usize, element, layout)?;
+        let text = text_at(buf, name)?;
+        if value != 0 {
+            bytes_at(buf, value)?;
+        }
+        // Inside of the buffer, whose length has 24 bits in a frame and here never more than 32.
+        Ok(Self {
+            key: key(text),
+            name: name as u32,
+            value: value as u32,
+        })
+    }
+
+    /// Whether the entry may have the name of this [`key`]; names that differ may have the same key.
+    #[inline]
+    pub fn may_be(&self, key: u32) -> bool {
+        self.key == key
+    }
+}
+
+/// Equal for names that differ in upper and lower case only, and hardly ever for others of the same call.
+#[inline]
+pub fn key(name: &[u8]) -> u32 {
+    match (name.first(), name.last()) {
+        (Some(first), Some(last)) => {
+            let ends = u16::from_be_bytes([first | 0x20, last | 0x20]);
+            u32::from(ends) << 16 | u32::from(name.len() as u16)
+        }
+        _ => 0,
     }
 }
 
@@ -187,11 +289,41 @@ fn read<'f>(
     element: [u8; 4],
     layout: &mut Layout,
 ) -> Result<Entry<'f>, Flaw> {
+    let (name, value) = locate(buf, at, element, layout)?;
+    Ok(Entry {
+        name: text_at(buf, name)?,
+        value: (value != 0).then(|| text_at(buf, value)).transpose()?,
+    })
+}
+
+/// The positions of name and value of the entry that the element at `at`, an offset, points to; 0 for one that is
+/// absent, as an offset never leads back to the start.
+#[inline]
+fn locate(
+    buf: &[u8],
+    at: usize,
+    element: [u8; 4],
+    layout: &mut Layout,
+) -> Result<(usize, usize), Flaw> {
     let table = at + u32::from_le_bytes(element) as usize;
     let (name, value) = layout.fields(buf, table)?;
-    let text = |field| bytes_at(buf, follow(buf, field)?);
-    Ok(Entry {
-        name: name.map_or(Ok(&[][..]), text)?,
-        value: value.map(text).transpose()?,
-    })
+    // No closure and no `Option` in between: this is the innermost loop of a call.
+    let name = match name {
+        0 => 0,
+        offset => follow(buf, table + usize::from(offset))?,
+    };
+    let value = match value {
+        0 => 0,
+        offset => follow(buf, table + usize::from(offset))?,
+    };
+    Ok((name, value))
+}
+
+/// The text whose length stands at a position that is not 0.
+#[inline]
+fn text_at(buf: &[u8], at: usize) -> Result<&[u8], Flaw> {
+    if at == 0 {
+        return Ok(&[]);
+    }
+    bytes_at(buf, at)
 }

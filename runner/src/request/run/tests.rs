@@ -60,7 +60,8 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
     let (arena, answers, mut gone) = (Bump::new(), Answers::default(), Gone);
     let deadline = Instant::now() + Duration::from_secs(1);
     let message = Message::Request(call);
-    let mut state = State::new(&arena, message, "route#1", deadline, &answers, &mut gone);
+    let checked = (message, message.lists(&arena).unwrap());
+    let mut state = State::new(&arena, checked, "route#1", deadline, &answers, &mut gone);
     let verdict = run(
         &chain.snapshot(),
         &mut state,

@@ -15,6 +15,8 @@ pub enum Request {
     /// Look at the configuration and at the plugins folder again; load this plugin again even if its file is unchanged.
     /// Answered when nothing is under way any more.
     Reload { plugin: Option<String> },
+    /// Load the quarantined builds of this plugin, or of the file of this name, again.
+    Release { plugin: String },
     /// Log up to this level from now on, until the next restart.
     LogLevel { level: Level },
 }

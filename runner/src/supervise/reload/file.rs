@@ -33,6 +33,8 @@ pub(super) struct File {
     pub(super) again: bool,
     pub(super) loading: Option<Loading>,
     pub(super) serving: Option<Library>,
+    /// What served before it, and takes over if it has to go.
+    pub(super) previous: Option<Library>,
     pub(super) deaths: u8,
 }
 
@@ -129,7 +131,26 @@ impl File {
             steps.push(Step::Unload(path.to_owned()));
             steps.push(Step::Retire(library));
         }
+        steps.extend(self.previous.take().map(Step::Retire));
         false
+    }
+
+    /// Another build serves from now on; what served before it is kept.
+    pub(super) fn succeed(&mut self, library: Library) -> Option<Step> {
+        let sha256 = library.sha256;
+        let before = self.serving.replace(library)?;
+        let gone = match before.sha256 == sha256 {
+            true => Some(before),
+            false => self.previous.replace(before),
+        };
+        gone.map(Step::Retire)
+    }
+
+    /// What served before takes over in the next worker, if there is something.
+    pub(super) fn fall_back(&mut self) -> Option<Step> {
+        self.deaths = 0;
+        let gone = std::mem::replace(&mut self.serving, self.previous.take());
+        gone.map(Step::Retire)
     }
 
     pub(super) fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
@@ -145,8 +166,9 @@ impl File {
                 vec![Step::Retire(library)]
             }
             (false, true) if self.deaths >= DEATHS => {
-                self.serving = None;
-                vec![Step::Blame(library.clone()), Step::Retire(library)]
+                let mut steps = vec![Step::Blame(library)];
+                steps.extend(self.fall_back());
+                steps
             }
             (false, _) => Vec::new(),
         }

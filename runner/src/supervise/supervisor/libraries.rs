@@ -72,6 +72,11 @@ impl Supervisor {
                 memory,
             } => {
                 self.libraries.refusals.remove(&file);
+                if let Some(refusal) = self.libraries.quarantine.refusal(library.sha256) {
+                    self.libraries.stager.discard(&library);
+                    self.libraries.reload.rejected(&file, Some(fingerprint));
+                    return self.log_refusal(&file, &refusal);
+                }
                 if let Some(memory) = memory {
                     self.libraries.memory.insert(library.generation, memory);
                 }
@@ -109,7 +114,9 @@ impl Supervisor {
             since: known.map_or_else(SystemTime::now, |offer| offer.since),
             plugins,
         };
-        self.libraries.refusals.remove(&library.file);
+        if !again {
+            self.libraries.refusals.remove(&library.file);
+        }
         self.libraries.offers.insert(library.file, offer);
         self.note_served();
         self.carry_out(steps);

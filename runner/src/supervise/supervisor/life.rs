@@ -121,18 +121,24 @@ impl Supervisor {
         self.answer_all_statuses();
         let lived = worker.lived();
         let number = worker.number;
-        let cause = worker.bury();
+        let (cause, ending) = worker.bury();
         // In one process there is nobody to start another worker; the reason comes out at its own end.
         if self.stopping || matches!(self.host, Host::Here(_)) {
             return Flow::Break(());
         }
-        let steps = self.libraries.reload.worker_ended();
         let wait = self.backoff.after(lived);
         tracing::error!(
             cause,
             wait_ms = (!wait.is_zero()).then_some(wait.as_millis() as u64),
             "worker {number} ended; a new one takes its place"
         );
+        self.log_culprit(&ending);
+        let culprit = ending.culprit.map(|culprit| culprit.running.generation);
+        let guilty = culprit.and_then(|generation| self.library_of(generation).cloned());
+        let mut steps = self.libraries.reload.worker_ended(culprit);
+        if let Some(guilty) = guilty {
+            steps.extend(self.count_crash(&guilty));
+        }
         self.carry_out(steps);
         self.discard_retired();
         if wait.is_zero() {

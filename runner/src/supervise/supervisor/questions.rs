@@ -90,6 +90,7 @@ impl Supervisor {
         match request {
             Request::Status => self.ask_for_status(reply),
             Request::Reload { plugin } => self.ask_for_reload(plugin.as_deref(), reply),
+            Request::Release { plugin } => self.ask_for_release(&plugin, reply),
             Request::LogLevel { level } => {
                 self.take_level(level);
                 let lines = vec![format!("log level {} from now on", level.name())];
@@ -131,14 +132,7 @@ impl Supervisor {
     }
 
     fn ask_for_reload(&mut self, plugin: Option<&str>, reply: Reply) {
-        let number = self.questions.next();
-        let mut reloading = Reloading {
-            number,
-            reply,
-            scans: 2,
-            lines: Vec::new(),
-            faults: Vec::new(),
-        };
+        let mut reloading = self.reloading(reply);
         let reread = self.reread();
         reloading.lines.extend(reread.lines);
         reloading.faults.extend(reread.faults);
@@ -149,11 +143,43 @@ impl Supervisor {
                 reloading.faults.push(fault);
                 return reloading.answer();
             }
-            for file in files {
-                self.libraries.reload.again(&file);
-                self.libraries.probe_again.insert(file);
-            }
+            self.load_again(files);
         }
+        self.look_for(reloading);
+    }
+
+    fn ask_for_release(&mut self, plugin: &str, reply: Reply) {
+        let mut reloading = self.reloading(reply);
+        let files = self.libraries.quarantine.release(plugin);
+        if files.is_empty() {
+            let fault = format!("nothing of plugin `{plugin}` is quarantined");
+            reloading.faults.push(fault);
+            return reloading.answer();
+        }
+        self.load_again(files);
+        self.look_for(reloading);
+    }
+
+    fn reloading(&mut self, reply: Reply) -> Reloading {
+        Reloading {
+            number: self.questions.next(),
+            reply,
+            scans: 2,
+            lines: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    fn load_again(&mut self, files: Vec<PathBuf>) {
+        for file in files {
+            self.libraries.reload.again(&file);
+            self.libraries.probe_again.insert(file);
+        }
+    }
+
+    /// Looks at the folder; the answer comes when nothing is left to do.
+    fn look_for(&mut self, mut reloading: Reloading) {
+        let number = reloading.number;
         if let Err(fault) = self.rescan() {
             reloading.faults.push(fault);
             return reloading.answer();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::memory;
 use crate::config::{Binding, Config, Level};
+use crate::plugins::blame;
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
@@ -74,10 +75,12 @@ impl Workshop for Inside {
         let config = self.calls.config();
         let candidate = fit::candidate(library, &config.plugins)?;
         let module = candidate.open()?;
+        let mapped = memory::mapped_name(&library.path);
+        blame::note_range(library.generation, &mapped);
         self.loaded().push(Loaded {
             generation: library.generation,
             plugin: candidate.about.name.clone(),
-            mapped: memory::mapped_name(&library.path),
+            mapped,
         });
         let generation =
             Generation::start(candidate, module, Purpose::Serve, config, host::host())?;
@@ -148,7 +151,8 @@ impl Inside {
     fn generation(&self, loaded: &Loaded) -> GenerationReport {
         let registry = self.calls.registry();
         let serving = registry.serving(&loaded.plugin).ok();
-        let known = registry.generation(loaded.generation);
+        let mut alive = registry.alive().into_iter();
+        let known = alive.find(|known| known.number == loaded.generation);
         let counts = known.map(|known| known.tally.counts()).unwrap_or_default();
         GenerationReport {
             generation: loaded.generation,

@@ -1,4 +1,5 @@
-//! Follows the supervisor's orders. Loads happen on one thread, in order; this one never waits for author code.
+//! Follows the supervisor's orders. Loads begin in order, one after the other unless one takes long; this thread never
+//! waits for author code.
 
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -13,6 +14,9 @@ use super::set_level;
 use crate::supervise::control::message::{FromWorker, ToWorker};
 use crate::supervise::control::{Received, Receiver, Sender};
 use crate::supervise::workshop::{Library, Refusal, Workshop};
+
+/// How long the next library waits for the one before it.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Somebody who follows orders.
 pub(super) struct Orders {
@@ -38,7 +42,7 @@ impl Orders {
     ) -> io::Result<Self> {
         let (loader, orders) = mpsc::channel();
         let (workshop_too, answers) = (Arc::clone(&workshop), sender.clone());
-        let loading = move || load_in_order(&orders, workshop_too.as_ref(), &answers);
+        let loading = move || load_in_order(&orders, &workshop_too, &answers);
         thread::Builder::new()
             .name("loader".to_owned())
             .spawn(loading)?;
@@ -121,19 +125,46 @@ impl Orders {
     }
 }
 
-fn load_in_order(orders: &mpsc::Receiver<LoaderOrder>, workshop: &dyn Workshop, sender: &Sender) {
+fn load_in_order(
+    orders: &mpsc::Receiver<LoaderOrder>,
+    workshop: &Arc<dyn Workshop>,
+    sender: &Sender,
+) {
     for order in orders {
         match order {
-            LoaderOrder::Load(library) => {
-                // If nobody listens any more, the process is about to end.
-                let _ = sender.send(&load(workshop, &library));
-            }
+            LoaderOrder::Load(library) => load_beside(library, workshop, sender),
             LoaderOrder::Unload(file) => {
                 let unloaded = catch_unwind(AssertUnwindSafe(|| workshop.unload(&file)));
                 if unloaded.is_err() {
                     tracing::error!("the runner panicked while it unloaded {}", file.display());
                 }
             }
+        }
+    }
+}
+
+/// On a thread of its own: one that never comes back holds up nobody else.
+fn load_beside(library: Library, workshop: &Arc<dyn Workshop>, sender: &Sender) {
+    let (done, is_done) = mpsc::channel::<()>();
+    let (inside, answers) = (Arc::clone(workshop), sender.clone());
+    let generation = library.generation;
+    let loading = move || {
+        // If nobody listens any more, the process is about to end.
+        let _ = answers.send(&load(inside.as_ref(), &library));
+        drop(done);
+    };
+    let thread = thread::Builder::new().name("load".to_owned());
+    match thread.spawn(loading) {
+        Ok(_) => drop(is_done.recv_timeout(PATIENCE)),
+        Err(cause) => {
+            let refusal = Refusal {
+                cause: format!("there is no thread to load it on: {cause}"),
+                hint: None,
+            };
+            let _ = sender.send(&FromWorker::Refused {
+                generation,
+                refusal,
+            });
         }
     }
 }
