@@ -372,7 +372,7 @@ fn without_a_state_folder_libraries_load_from_memory() {
     runner.start();
     assert_eq!(runner.ask("plugins"), "alpha 1");
     runner.install("a.so", Library::good("alpha 2"));
-    wait_for("the new build", || runner.ask("plugins") == "alpha 2");
+    runner.wait_for_log("alpha 2 serves");
     runner.crash();
     assert_eq!(runner.ask("plugins"), "alpha 2");
 }

@@ -33,6 +33,17 @@ pub enum Step {
     Blame(Library),
 }
 
+/// Of what a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspect {
+    /// Loading this generation.
+    Load(u64),
+    /// Not of loading anything.
+    Nobody,
+    /// Not known: what it was loading may be innocent once, and twice.
+    Unknown,
+}
+
 /// All files of the folder.
 #[derive(Debug, Default)]
 pub struct Reload {
@@ -51,7 +62,7 @@ impl Reload {
         for (path, fingerprint) in seen {
             let file = self.files.entry(path.clone()).or_default();
             if file.seen.replace(*fingerprint) != Some(*fingerprint) {
-                file.forget_hangs();
+                file.start_over();
             }
             file.missing_since = None;
             file.retry_if_due(now);
@@ -67,7 +78,7 @@ impl Reload {
     /// Somebody wants this file to be loaded again, changed or not. A scan has to follow.
     pub fn again(&mut self, file: &Path) {
         if let Some(file) = self.files.get_mut(file) {
-            file.forget_hangs();
+            file.start_over();
             file.tried = None;
             file.again = true;
         }
@@ -88,7 +99,7 @@ impl Reload {
             return vec![Step::Discard(library)]; // its turn comes again
         }
         if file.tried != Some(fingerprint) && file.seen != Some(fingerprint) {
-            file.forget_hangs();
+            file.start_over();
         }
         file.looked_at(fingerprint);
         if !std::mem::take(&mut file.again)
@@ -116,7 +127,6 @@ impl Reload {
                 .is_some_and(|serving| serving.sha256 == library.sha256);
             return vec![Step::Discard(library)];
         }
-        file.deaths = 0;
         file.loading = Some(Loading {
             library: library.clone(),
             fresh: true,
@@ -211,15 +221,19 @@ impl Reload {
         steps
     }
 
-    /// The worker ended, of the code of this generation if that is known. Otherwise what it was loading at that moment is
-    /// blamed; what waited behind it is not.
-    pub fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
+    /// The worker ended. What is blamed while it is loaded is not tried again; what else was being loaded is.
+    pub fn worker_ended(&mut self, suspect: Suspect) -> Vec<Step> {
         self.worker = false;
-        let culprit = culprit.or(self.in_flight.front().copied());
+        let first = self.in_flight.front().copied();
         self.in_flight.clear();
+        let (blamed, suspected) = match suspect {
+            Suspect::Load(generation) => (Some(generation), None),
+            Suspect::Nobody => (None, None),
+            Suspect::Unknown => (None, first),
+        };
         self.files
             .values_mut()
-            .flat_map(|file| file.worker_ended(culprit))
+            .flat_map(|file| file.worker_ended(blamed, suspected))
             .collect()
     }
 

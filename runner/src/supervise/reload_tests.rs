@@ -154,7 +154,11 @@ fn the_library_that_a_worker_died_of_is_blamed_and_those_behind_it_are_tried_aga
     reload.staged(library(Path::new("b.so"), 2, 2), Fingerprint::for_test(2));
     reload.passed(1);
     reload.passed(2);
-    assert!(reload.worker_ended(None).contains(&Step::Blame(a)));
+    assert!(
+        reload
+            .worker_ended(Suspect::Load(1))
+            .contains(&Step::Blame(a))
+    );
     let again = Step::Stage {
         file: PathBuf::from("b.so"),
         generation: 3,
@@ -171,12 +175,29 @@ fn a_library_is_not_blamed_when_another_ended_the_worker_while_it_was_loaded() {
     let b = library(Path::new("b.so"), 2, 2);
     reload.staged(b.clone(), Fingerprint::for_test(2));
     reload.passed(2);
-    assert_eq!(reload.worker_ended(Some(1)), [Step::Retire(b)]);
+    assert_eq!(reload.worker_ended(Suspect::Nobody), [Step::Retire(b)]);
     let steps = reload.worker_started();
     assert!(
         matches!(steps.as_slice(), [Step::Load(_), Step::Stage { .. }]),
         "{steps:?}"
     );
+}
+
+#[test]
+fn what_may_have_ended_a_worker_while_it_was_loaded_is_given_up_after_three() {
+    let mut reload = Reload::default();
+    let (now, file) = (Instant::now(), Path::new("a.so"));
+    reload.worker_started();
+    reload.scanned(now, &seen(&[("a.so", 1)]));
+    for generation in 1..=u64::from(DEATHS) {
+        let fresh = library(file, generation, 1);
+        reload.staged(fresh.clone(), Fingerprint::for_test(1));
+        reload.passed(generation);
+        let steps = reload.worker_ended(Suspect::Unknown);
+        let blamed = steps.contains(&Step::Blame(fresh));
+        assert_eq!(blamed, generation == u64::from(DEATHS));
+        assert_eq!(reload.worker_started().is_empty(), blamed);
+    }
 }
 
 #[test]
@@ -190,14 +211,23 @@ fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it
         .into_iter()
         .collect::<Vec<_>>();
     let load = Step::Load(library[0].clone());
-    assert_eq!(folder.reload.worker_ended(None), [], "it was not loading");
+    assert_eq!(
+        folder.reload.worker_ended(Suspect::Unknown),
+        [],
+        "it was not loading"
+    );
     for _ in 1..DEATHS {
         assert_eq!(folder.reload.worker_started(), std::slice::from_ref(&load));
-        assert_eq!(folder.reload.worker_ended(None), []);
+        assert_eq!(folder.reload.worker_ended(Suspect::Unknown), []);
     }
     folder.reload.worker_started();
     let blame = Step::Blame(library[0].clone());
-    assert!(folder.reload.worker_ended(None).contains(&blame));
+    assert!(
+        folder
+            .reload
+            .worker_ended(Suspect::Unknown)
+            .contains(&blame)
+    );
     assert_eq!(folder.reload.worker_started(), []);
     assert!(folder.reload.is_settled());
 }
@@ -255,7 +285,7 @@ fn nobody_waits_for_the_probe_of_a_successor_and_a_new_worker_for_no_new_file() 
     assert!(reload.is_settled());
     reload.scanned(folder.now, &seen(&[("a.so", 2), ("b.so", 3)]));
     assert!(!reload.is_settled(), "at a start they wait for it");
-    reload.worker_ended(None);
+    reload.worker_ended(Suspect::Unknown);
     reload.worker_started();
     assert!(!reload.is_as_before());
     reload.loaded(1);
@@ -268,7 +298,7 @@ fn what_is_held_gives_way_to_what_served_before_it_until_the_file_changes() {
     folder.scan(&[("a.so", 1)]);
     folder.scan(&[("a.so", 2)]);
     let file = Path::new("a.so");
-    folder.reload.worker_ended(Some(2));
+    folder.reload.worker_ended(Suspect::Nobody);
     let held = library(file, 2, 2);
     assert_eq!(folder.reload.hold(2), [Step::Retire(held)]);
     assert_eq!(folder.reload.hold(2), [], "it has gone");
@@ -284,7 +314,7 @@ fn what_is_held_gives_way_to_what_served_before_it_until_the_file_changes() {
 fn what_is_held_without_a_predecessor_leaves_nothing() {
     let mut folder = Folder::new();
     folder.scan(&[("a.so", 1)]);
-    folder.reload.worker_ended(Some(1));
+    folder.reload.worker_ended(Suspect::Nobody);
     folder.reload.hold(1);
     assert_eq!(folder.reload.worker_started(), []);
     assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
@@ -462,7 +492,7 @@ proptest! {
                     world.alive = false;
                     world.loading.clear();
                     world.loaded.clear();
-                    let steps = reload.worker_ended(None);
+                    let steps = reload.worker_ended(Suspect::Unknown);
                     world.check(steps, false);
                 }
                 Event::Hold(generation) if !world.alive => {

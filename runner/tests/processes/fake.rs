@@ -207,7 +207,10 @@ impl Workshop for Fake {
                 }])
             }
             Some((_, cause)) => Err(refusal(cause.to_owned())),
-            None if what == "crash" => process::abort(),
+            None if what == "crash" => {
+                let opening = blame::activity::OPEN;
+                blame::during(library.generation, opening, 0, || process::abort())
+            }
             None => loop {
                 thread::park();
             },

@@ -15,9 +15,7 @@ pub(crate) fn a_build_that_crashes_again_and_again_gives_way_to_the_one_before_i
     runner.start();
     assert_eq!(runner.ask("plugins"), "alpha 1,beta 1");
     runner.install("a.so", Library::good("alpha 2"));
-    wait_for("the new build", || {
-        runner.ask("plugins") == "alpha 2,beta 1"
-    });
+    runner.wait_for_log("alpha 2 serves");
     for _ in 0..2 {
         runner.crash_in("alpha");
         assert_eq!(runner.ask("plugins"), "alpha 2,beta 1");

@@ -192,6 +192,7 @@ fn a_route_without_plugins_lets_everything_pass() {
 fn a_slow_configure_delays_the_calls_of_its_own_route_only() {
     let runner = Runner::with(&["misbehaving", "stop"]);
     let mut gateway = runner.gateway();
+    gateway.get(&[("stop", "{}")]); // waits until the libraries are loaded
     let started = Instant::now();
     let slow = [("misbehaving", r#"{"mode": "slow_configure", "ms": 700}"#)];
     let token = gateway.prepare(&slow);

@@ -102,6 +102,12 @@ impl File {
         self.retry = None;
     }
 
+    /// Its content has changed: what was held against it is void.
+    pub(super) fn start_over(&mut self) {
+        self.forget_hangs();
+        self.deaths = 0;
+    }
+
     pub(super) fn retry_if_due(&mut self, now: Instant) {
         if !self.is_busy() && self.retry.is_some_and(|due| due <= now) {
             self.retry = None;
@@ -153,24 +159,30 @@ impl File {
         gone.map(Step::Retire)
     }
 
-    pub(super) fn worker_ended(&mut self, culprit: Option<u64>) -> Vec<Step> {
+    /// `blamed`: the generation whose load ended the worker. `suspected`: the one that may have.
+    pub(super) fn worker_ended(
+        &mut self,
+        blamed: Option<u64>,
+        suspected: Option<u64>,
+    ) -> Vec<Step> {
         let Some(Loading { library, fresh }) = self.loading.take() else {
             return Vec::new();
         };
-        let blamed = culprit == Some(library.generation);
-        self.deaths += u8::from(blamed);
-        match (fresh, blamed) {
+        let is = |generation| generation == Some(library.generation);
+        self.deaths += u8::from(is(blamed) || is(suspected));
+        let given_up = self.deaths >= DEATHS || fresh && is(blamed);
+        match (fresh, given_up) {
             (true, true) => vec![Step::Blame(library.clone()), Step::Retire(library)],
             (true, false) => {
                 self.tried = None; // staged again for the next worker
                 vec![Step::Retire(library)]
             }
-            (false, true) if self.deaths >= DEATHS => {
+            (false, true) => {
                 let mut steps = vec![Step::Blame(library)];
                 steps.extend(self.fall_back());
                 steps
             }
-            (false, _) => Vec::new(),
+            (false, false) => Vec::new(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::{Flow, Supervisor, Timer};
+use crate::plugins::blame::{Culprit, Ending, activity};
 use crate::supervise::control::message::{Start, ToWorker};
+use crate::supervise::reload::Suspect;
 use crate::supervise::spawn::{Host, Outfit, Worker};
 
 /// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
@@ -135,7 +137,7 @@ impl Supervisor {
         self.log_culprit(&ending);
         let culprit = ending.culprit.map(|culprit| culprit.running.generation);
         let guilty = culprit.and_then(|generation| self.library_of(generation).cloned());
-        let mut steps = self.libraries.reload.worker_ended(culprit);
+        let mut steps = self.libraries.reload.worker_ended(suspect(&ending));
         if let Some(guilty) = guilty {
             steps.extend(self.count_crash(&guilty));
         }
@@ -179,5 +181,18 @@ impl Supervisor {
         drop(self.admin.take());
         self.libraries.stager.remove_all();
         tracing::info!("stopped");
+    }
+}
+
+/// Whether a load ended the worker. A crash in a call says nothing of a library that is just being loaded, even if it is
+/// that library's: it serves already then, and its crashes are counted.
+fn suspect(ending: &Ending) -> Suspect {
+    const LOADING: [u8; 3] = [activity::OPEN, activity::START, activity::CONFIGURE];
+    match ending.culprit {
+        Some(Culprit { running, .. }) if LOADING.contains(&running.activity) => {
+            Suspect::Load(running.generation)
+        }
+        Some(_) => Suspect::Nobody,
+        None => Suspect::Unknown,
     }
 }
