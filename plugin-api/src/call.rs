@@ -158,12 +158,11 @@ impl<'call> Call<'call> {
             .edit(map::SHARED, edit::SET, key.as_bytes(), value.as_ref())
     }
 
-    /// Adds a field to what is logged about the call. Reserved: kept for the call, not written by runners of ABI 1.0
-    /// yet.
+    /// Adds a field to the line that the runner logs about the call when it is over, at level info.
     ///
     /// # Errors
     /// The runner refuses the value.
-    pub fn log_field(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<()> {
+    pub fn log_field(&self, name: &str, value: impl AsRef<[u8]>) -> Result<()> {
         self.caller
             .edit(map::LOG_FIELDS, edit::SET, name.as_bytes(), value.as_ref())
     }

@@ -98,8 +98,12 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Ok(Next::CONTINUE)
     }
 
-    /// After the reply was written, off the client's path. Reserved: runners of ABI 1.0 accept a plugin that has it
-    /// and do not run it yet.
+    /// After the reply was written, off the client's path: once for each call, also for one that a plugin answered,
+    /// that failed or that passed its deadline. It can change nothing any more, and ask the gateway nothing that was
+    /// not asked before; declare what it needs. [`Call::end`] has what came of the call, [`Call::request`] and
+    /// [`Call::response`] what it was about.
+    ///
+    /// Calls whose turn does not come in time are dropped and counted, so a `log` that is slow for long loses some.
     fn log(&self, prepared: &Self::Prepared, call: &Call<'_>) {
         let _ = (prepared, call);
     }

@@ -1,6 +1,8 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
 mod ask;
+mod explain;
+mod list;
 mod log_level;
 mod release;
 mod reload;
@@ -15,6 +17,7 @@ use clap::{Parser, Subcommand};
 use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
 use crate::{dev, exit};
+pub use list::{List, Place, Schema};
 pub use start::Start;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -52,6 +55,9 @@ pub enum Command {
     LogLevel(log_level::SetLevel),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
+    List(List),
+    Explain(explain::Explain),
+    Schema(Schema),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
@@ -84,6 +90,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
         Command::Dev(options) => dev::run(options),
+        Command::List(list) => list.run(),
+        Command::Schema(schema) => schema.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
         Command::Release(release) => release.run(),

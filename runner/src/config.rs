@@ -4,6 +4,7 @@
 //! `yaml` holds the file as written, `keys` says which keys exist, `field` reads one value,
 //! `load` puts file, environment and arguments together.
 
+mod bindings;
 mod fault;
 mod field;
 mod keys;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use bindings::{At, Binding, Scope, bindings};
 pub use fault::{Fault, Faults, Position};
 pub use load::{Environment, Sources, load};
 
@@ -34,6 +36,7 @@ pub struct Config {
     pub socket: Socket,
     pub logging: Logging,
     pub plugins: Plugins,
+    pub bindings: Bindings,
     pub calls: Calls,
     pub worker: Worker,
     pub state: State,
@@ -147,6 +150,13 @@ pub enum OnFailure {
     Skip,
 }
 
+/// Where plugins are bound to routes, services and consumers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bindings {
+    /// Absolute. `None`: `bindings.yaml` beside the configuration file, if there is one.
+    pub file: Option<PathBuf>,
+}
+
 /// Limits of one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calls {
@@ -193,6 +203,25 @@ pub struct StartOptions {
     pub no_supervisor: bool,
     /// Leave when the parent process ends, whatever it is. Without it that holds for a gateway.
     pub exit_with_parent: bool,
+}
+
+impl Config {
+    /// Where the bindings stand. One that was not named need not be there.
+    pub fn bindings_file(&self) -> Option<PathBuf> {
+        let beside = || Some(self.file.as_ref()?.with_file_name("bindings.yaml"));
+        self.bindings.file.clone().or_else(beside)
+    }
+
+    /// Reads the bindings.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn read_bindings(&self) -> Result<Vec<Binding>, Faults> {
+        match self.bindings_file() {
+            Some(file) if self.bindings.file.is_some() || file.exists() => bindings(&file),
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 impl Default for Socket {

@@ -13,6 +13,7 @@ pub mod metadata;
 pub mod pace;
 pub mod registry;
 pub mod retire;
+pub mod schema;
 pub mod tally;
 
 #[cfg(test)]

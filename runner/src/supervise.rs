@@ -22,6 +22,7 @@ mod prober;
 mod quarantine;
 mod reach;
 pub mod reload;
+pub mod shelf;
 mod signals;
 mod socket;
 mod spawn;

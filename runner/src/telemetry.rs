@@ -32,6 +32,9 @@ pub use repeated::Repeated;
 /// kills us one second after it asked us to leave.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
+/// The target of the line about a call: its `fields` are a JSON object that plugins have filled.
+pub const CALL_TARGET: &str = "plugin_runner::call";
+
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// The form of a line, decided. The supervisor decides it for the worker too.

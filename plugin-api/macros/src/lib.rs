@@ -20,7 +20,8 @@ pub fn config(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Exports an `impl Plugin for …` block as the library's plugin, and fills in what it leaves out.
 ///
 /// Arguments: `name = "…"` (default: the package's name), `version = "…"` (default: the package's), `priority = N`
-/// (default 0; higher runs first where no order is given), `blocking` (never run on an event loop),
+/// (default 0; higher runs first where no order is given), `blocking` (never run on an event loop), `authenticates` (says with
+/// `set_consumer` who the client is: bindings to consumers need one such plugin before them),
 /// `min_runner = "…"`. A phase may declare what it needs: `#[needs(variables("a", "b"), request_body)]`,
 /// `#[needs(response_body)]`; all declared needs of a call are asked in one go.
 ///

@@ -54,6 +54,7 @@ struct Arguments {
     version: Option<LitStr>,
     priority: i32,
     blocking: bool,
+    authenticates: bool,
     min_runner: Option<LitStr>,
 }
 
@@ -64,6 +65,7 @@ impl Parse for Arguments {
             version: None,
             priority: 0,
             blocking: false,
+            authenticates: false,
             min_runner: None,
         };
         while !input.is_empty() {
@@ -79,8 +81,9 @@ impl Parse for Arguments {
 impl Arguments {
     fn parse_one(&mut self, input: ParseStream<'_>) -> Result<()> {
         let key: Ident = input.parse()?;
-        if key == "blocking" {
-            self.blocking = true;
+        if key == "blocking" || key == "authenticates" {
+            self.blocking |= key == "blocking";
+            self.authenticates |= key == "authenticates";
             return Ok(());
         }
         match key.to_string().as_str() {
@@ -89,8 +92,7 @@ impl Arguments {
             "min_runner" => self.min_runner = Some(text(input)?),
             "priority" => self.priority = priority(input)?,
             _ => {
-                let message =
-                    "`#[plugin]` knows `name`, `version`, `priority`, `blocking` and `min_runner`";
+                let message = "`#[plugin]` knows `name`, `version`, `priority`, `blocking`, `authenticates` and `min_runner`";
                 return Err(syn::Error::new(key.span(), message));
             }
         }
@@ -242,9 +244,10 @@ fn about(arguments: &Arguments, phases: &Phases) -> Vec<TokenStream> {
         .map_or(quote!(env!("CARGO_PKG_VERSION")), literal);
     let min_runner = arguments.min_runner.as_ref().map_or(quote!(""), literal);
     let rest = format!(
-        "\",\"priority\":{},\"blocking\":{},\"phases\":[{}],\"needs\":{{{}}}}}",
+        "\",\"priority\":{},\"blocking\":{},\"authenticates\":{},\"phases\":[{}],\"needs\":{{{}}}}}",
         arguments.priority,
         arguments.blocking,
+        arguments.authenticates,
         phases.names(),
         phases.needs()
     );

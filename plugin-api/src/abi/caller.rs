@@ -35,7 +35,7 @@ impl<'call> Lookup<'call> {
 
 /// One call, seen from the plugin. It stays on the thread and inside the phase that it was made for; what it hands
 /// out lives until the end of the call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Caller<'call> {
     host: HostRef,
     call: CallPointer,

@@ -56,6 +56,56 @@ pub mod number {
     pub const REMAINING: u32 = 4;
     /// Setting it begins the answer that ends the chain.
     pub const ANSWER_STATUS: u32 = 5;
+    /// Where the gateway calls from: see [`hook`](super::hook).
+    pub const HOOK: u32 = 6;
+    /// In `log`: what the gateway was told. See [`action`](super::action).
+    pub const ACTION: u32 = 7;
+    /// In `log`: status of an answer, or the one that the response call has set. 0: not known to the runner.
+    pub const REPLY_STATUS: u32 = 8;
+    /// In `log`: what ended the call. See [`ended`](super::ended).
+    pub const ENDED: u32 = 9;
+    /// In `log`: nanoseconds from the call's frame to its end.
+    pub const TOOK: u32 = 10;
+    /// In `log`: plus the number of a phase: nanoseconds that all plugins together spent in it.
+    pub const PHASE_TOOK: u32 = 0x100;
+}
+
+/// Where the gateway calls from.
+pub mod hook {
+    /// A request, before the gateway's own plugins (APISIX: ext-plugin-pre-req).
+    pub const PRE_REQUEST: u32 = 1;
+    /// A request, after the gateway's own plugins (APISIX: ext-plugin-post-req).
+    pub const POST_REQUEST: u32 = 2;
+    /// A response (APISIX: ext-plugin-post-resp).
+    pub const RESPONSE: u32 = 3;
+}
+
+/// What the gateway was told.
+pub mod action {
+    /// Go on, nothing changed.
+    pub const PASS: u32 = 1;
+    /// Go on, with changes.
+    pub const CHANGE: u32 = 2;
+    /// Send this answer to the client.
+    pub const ANSWER: u32 = 3;
+    /// The call failed.
+    pub const ERROR: u32 = 4;
+    /// Nothing: the gateway had left.
+    pub const NOTHING: u32 = 5;
+}
+
+/// What ended a call.
+pub mod ended {
+    /// All plugins ran.
+    pub const CHAIN: u32 = 1;
+    /// A plugin answered.
+    pub const ANSWER: u32 = 2;
+    /// A plugin failed, or could not run.
+    pub const FAILURE: u32 = 3;
+    /// The deadline passed.
+    pub const DEADLINE: u32 = 4;
+    /// The gateway left.
+    pub const GATEWAY: u32 = 5;
 }
 
 /// For `Host::text`, `Host::set_text` and `Host::clear_text`.
@@ -76,6 +126,8 @@ pub mod text {
     pub const CONSUMER: u32 = 7;
     /// Id of the credential that the consumer came with. May be set.
     pub const CREDENTIAL: u32 = 8;
+    /// In `log`: name of the plugin that ended the call, if one did.
+    pub const ENDED_BY: u32 = 9;
 }
 
 /// For `Host::get`, `Host::entry` and `Host::edit`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::abi::numbers::{ask, edit, map, number, text};
+use crate::abi::numbers::{action, ask, edit, ended, hook, map, number, text};
 use crate::rules::{self, Checked};
 
 /// Bytes that stay where they are: what was handed out lives on when the call has new ones.
@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) id: u32,
     pub(super) method: u8,
     pub(super) status: u16,
+    /// The reply is written: only `log` runs now.
+    pub(super) over: bool,
     pub(super) texts: BTreeMap<u32, Data>,
     pub(super) maps: BTreeMap<u32, Vec<Entry>>,
     pub(super) variables: BTreeMap<Data, Data>,
@@ -73,6 +75,7 @@ impl State {
             id: 0,
             method: 0,
             status: 0,
+            over: false,
             texts: BTreeMap::new(),
             maps: BTreeMap::new(),
             variables: BTreeMap::new(),
@@ -94,11 +97,27 @@ impl State {
                 let left = self.remaining.saturating_sub(self.started.elapsed());
                 u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)
             }
+            number::HOOK => match self.kind {
+                Kind::Request => hook::PRE_REQUEST.into(),
+                Kind::Response => hook::RESPONSE.into(),
+            },
+            number::ENDED if self.over => ended::CHAIN.into(),
+            number::ACTION if self.over => action::PASS.into(),
+            number::REPLY_STATUS if self.over => self.status.into(),
             _ => 0,
         }
     }
 
+    fn not_over(&self) -> Result<(), Refusal> {
+        if self.over {
+            let reason = "the reply has been written: `log` can change nothing";
+            return Err(reason.to_owned().into());
+        }
+        Ok(())
+    }
+
     pub(super) fn set_number(&mut self, what: u32, value: u64) -> Result<(), Refusal> {
+        self.not_over()?;
         let status = u16::try_from(value).unwrap_or(u16::MAX);
         match (what, self.kind) {
             (number::STATUS, Kind::Response) => {
@@ -117,6 +136,9 @@ impl State {
     }
 
     pub(super) fn set_text(&mut self, what: u32, value: Data) -> Result<(), Refusal> {
+        if what != text::ERROR {
+            self.not_over()?;
+        }
         match (what, self.kind) {
             (text::PATH, Kind::Request) => rules::path(&value)?,
             (text::BODY, Kind::Request) => rules::request_body(&value)?,
@@ -132,6 +154,7 @@ impl State {
     }
 
     pub(super) fn clear_text(&mut self, what: u32) -> Result<(), Refusal> {
+        self.not_over()?;
         if !matches!(what, text::BODY | text::CONSUMER | text::CREDENTIAL) {
             return Err(Refusal::Unsupported);
         }
@@ -167,6 +190,9 @@ impl State {
     fn check(&self, map: u32, edit: u32, change: &Entry) -> Result<(), Refusal> {
         let name = &*change.name;
         let value = change.value.as_deref().unwrap_or_default();
+        if !matches!(map, map::LOG_FIELDS | map::SHARED | map::PRIVATE) {
+            self.not_over()?;
+        }
         let checked: Checked = match (map, self.kind) {
             (map::REQUEST_HEADERS, Kind::Request) => {
                 let values = self.values(map, name).count();

@@ -170,6 +170,30 @@ impl Conf {
         (self.instance.handle, self.prepared)
     }
 
+    /// Runs `log` for a request that passed the chain unchanged.
+    ///
+    /// # Panics
+    /// As [`Conf::rewrite`].
+    #[track_caller]
+    pub fn log_request(&self, request: Request) -> Outcome {
+        self.log(request.0)
+    }
+
+    /// Runs `log` for a response that passed the chain unchanged.
+    ///
+    /// # Panics
+    /// As [`Conf::rewrite`].
+    #[track_caller]
+    pub fn log_response(&self, response: Response) -> Outcome {
+        self.log(response.0)
+    }
+
+    #[track_caller]
+    fn log(&self, mut state: State) -> Outcome {
+        state.over = true;
+        self.run(state, &[phase::LOG])
+    }
+
     fn has(&self, phase: u32) -> bool {
         self.instance.phases & 1 << phase != 0
     }

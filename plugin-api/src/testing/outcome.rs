@@ -113,6 +113,11 @@ impl Outcome {
         values(&self.state, map::SHARED, key).next()
     }
 
+    /// A field that the plugin has added to the line about the call.
+    pub fn log_field(&self, name: &str) -> Option<Value<'_>> {
+        values(&self.state, map::LOG_FIELDS, name).next()
+    }
+
     /// The questions that would cost a round trip to the gateway each: `variable NAME`, `request_body`,
     /// `response_body`. Those that the plugin declares with `#[needs(…)]` are not among them.
     pub fn undeclared_questions(&self) -> &[String] {

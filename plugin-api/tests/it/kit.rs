@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use plugin_api::{
-    Arg, ConfContext, Method, Next, Plugin, RawConfig, Request, Response, Result, bail, testing,
-    tracing,
+    Arg, Call, ConfContext, Ended, Method, Next, Plugin, RawConfig, Request, Response, Result,
+    bail, testing, tracing,
 };
 
 /// What a test wants the phases to do.
@@ -203,4 +203,45 @@ fn what_was_read_outlives_its_replacement() {
 fn a_phase_that_the_plugin_does_not_have_is_no_test() {
     let conf = testing::conf::<Scripted>("read").unwrap();
     let _ = conf.rewrite(testing::Request::get("/"));
+}
+
+/// Logs the path.
+#[derive(Default)]
+struct Logger;
+
+impl Plugin for Logger {
+    type Config = RawConfig;
+    type Prepared = RawConfig;
+    const PHASES: u32 = 1 << 6;
+    const ABOUT: &'static str = r#"{"name":"logger","needs":{}}"#;
+
+    fn init_worker(_: &plugin_api::InitContext) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn configure(&self, config: RawConfig, _: &ConfContext) -> Result<RawConfig> {
+        Ok(config)
+    }
+
+    fn log(&self, _: &RawConfig, call: &Call<'_>) {
+        let ended = call.end().map(|end| end.ended());
+        assert_eq!(ended, Some(Ended::Chain));
+        if let Some(request) = call.request() {
+            call.log_field("path", request.path()).unwrap();
+        }
+        if let Some(response) = call.response() {
+            call.log_field("status", response.status().to_string())
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn log_sees_the_call_and_adds_fields() {
+    let logger = testing::conf::<Logger>("").unwrap();
+    let outcome = logger.log_request(testing::Request::get("/a?b"));
+    assert!(outcome.continues(), "{outcome:?}");
+    assert_eq!(outcome.log_field("path").unwrap(), "/a");
+    let outcome = logger.log_response(testing::Response::new(418));
+    assert_eq!(outcome.log_field("status").unwrap(), "418");
 }

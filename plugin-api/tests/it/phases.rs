@@ -168,6 +168,7 @@ fn the_library_describes_itself() {
             "min_runner": "0.1.0",
             "priority": -7,
             "blocking": true,
+            "authenticates": false,
             "phases": ["rewrite", "access", "header_filter", "body_filter", "log", "certificate"],
             "needs": { "rewrite": variable, "access": request, "body_filter": response },
             "schema": null,

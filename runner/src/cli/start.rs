@@ -57,6 +57,9 @@ impl Start {
             .context("cannot tell where this process runs")?;
         let config = config::load(&sources).context("the configuration is not usable")?;
         if self.test {
+            config
+                .read_bindings()
+                .context("the bindings are not usable")?;
             super::say(&verdict(&config));
             return Ok(());
         }

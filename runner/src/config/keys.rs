@@ -90,6 +90,12 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        name: "bindings",
+        keys: &[key("file", |c, f| {
+            put(&mut c.bindings.file, some(f.path()))
+        })],
+    },
+    Section {
         name: "calls",
         keys: &[key("deadline", |c, f| {
             put(&mut c.calls.deadline, f.duration(HOUR));
@@ -162,7 +168,7 @@ pub(super) fn apply(root: &Node, config: &mut Config, context: &Context<'_>) {
 
 /// The entries of a mapping whose keys are among `names`, with the index of the name. Entries
 /// without a value are left out: they mean the default.
-fn known<'n>(
+pub(super) fn known<'n>(
     node: &'n Node,
     section: Option<&str>,
     names: impl Iterator<Item = &'static str> + Clone,

@@ -260,6 +260,7 @@ fn check_paths(config: &Config) -> Result<(), Fault> {
         &Some(config.socket.file.clone()),
         &config.logging.file,
         &config.plugins.dir,
+        &config.bindings.file,
         &config.state.dir,
     ];
     match paths

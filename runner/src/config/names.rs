@@ -1,6 +1,6 @@
 //! Values that are chosen by name, and the names.
 
-use super::{Format, Level, OnFailure};
+use super::{At, Format, Level, OnFailure};
 
 /// A type whose values the file chooses by name.
 pub(super) trait Named: Sized {
@@ -46,6 +46,18 @@ impl Named for OnFailure {
         match name.to_ascii_lowercase().as_str() {
             "error" => Some(Self::Error),
             "skip" => Some(Self::Skip),
+            _ => None,
+        }
+    }
+}
+
+impl Named for At {
+    const CHOICES: &'static str = "pre or post";
+
+    fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "pre" => Some(Self::Pre),
+            "post" => Some(Self::Post),
             _ => None,
         }
     }

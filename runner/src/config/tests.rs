@@ -122,7 +122,7 @@ cwd/c.yaml:21:13: `calls.deadline` is `10 parsecs`; write a duration such as `10
 cwd/c.yaml:23:17: `worker.memory_limit` is `1MiB`; it must be 64MiB or more
 cwd/c.yaml:25:23: `worker.threads_per_plugin` is 16, which is more than `worker.threads` (8)
 cwd/c.yaml:26:9: `tokens` must be a mapping of keys to values, not text
-cwd/c.yaml:27:1: unknown key `42`; the keys here are socket, logging, plugins, calls, worker, state, tokens";
+cwd/c.yaml:27:1: unknown key `42`; the keys here are socket, logging, plugins, bindings, calls, worker, state, tokens";
     assert_eq!(place.faults(), wanted);
 }
 
@@ -147,6 +147,7 @@ plugins:
   probe_deadline: 3s
   quarantine_crashes: 5
   quarantine_window: 90s
+bindings: {file: b.yaml}
 calls: {deadline: 500ms}
 worker: {user: root, memory_limit: 512MiB, event_loops: $env.LOOPS, threads: 8}
 state: {dir: /srv/state}
@@ -191,6 +192,9 @@ tokens: {max: 1_000, expire: 60}
             probe_deadline: Duration::from_secs(3),
             quarantine_crashes: 5,
             quarantine_window: Duration::from_secs(90),
+        },
+        bindings: Bindings {
+            file: Some(base.join("b.yaml")),
         },
         calls: Calls {
             deadline: Duration::from_millis(500),

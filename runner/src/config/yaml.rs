@@ -86,7 +86,11 @@ impl Node {
 /// # Errors
 /// The first place that is not YAML: the text behind it has no meaning any more.
 pub(super) fn parse(text: &str) -> Result<Option<Node>, (Position, String)> {
-    let mut tree = Tree::default();
+    let mut tree = Tree {
+        // What the text itself says is never too much, only what its aliases make of it.
+        most: MAX_NODES.max(text.len()),
+        ..Tree::default()
+    };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| scan_fault(&error))?;
         let at = position(&span);
@@ -117,6 +121,7 @@ struct Tree {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    most: usize,
 }
 
 /// A list or mapping that has begun and not ended.
@@ -171,8 +176,8 @@ impl Tree {
 
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), String> {
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(format!("more than {MAX_NODES} values"));
+        if self.nodes > self.most {
+            return Err(format!("more than {} values", self.most));
         }
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());

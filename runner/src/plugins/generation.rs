@@ -13,6 +13,7 @@ use super::instance::{Init, Instance, Purpose};
 use super::library;
 use super::metadata::{About, Needs};
 use super::pace::Pace;
+use super::schema::Schema;
 use super::tally::Tally;
 use crate::config::Config;
 
@@ -41,8 +42,8 @@ pub struct Generation {
     pub file: PathBuf,
     /// What the author says of the plugin.
     pub about: About,
-    /// JSON Schema of its conf; null when it has none.
-    pub schema: Value,
+    /// What may stand in its conf; `None` when it reads the bytes itself.
+    pub schema: Option<Schema>,
     /// Phases it has, as bits `1 << numbers::phase`.
     pub phases: u32,
     /// Where its code may run.
@@ -92,6 +93,11 @@ impl Generation {
     ) -> Result<Arc<Self>, Refused> {
         let about = candidate.about;
         let described: Value = serde_json::from_str(&module.describe()()).unwrap_or_default();
+        let schema = described.get("schema").cloned().unwrap_or_default();
+        let schema = Schema::new(schema).map_err(|error| Refused {
+            cause: format!("the JSON Schema of its configuration cannot be used: {error}"),
+            hint: Some("see `schemars` attributes on its Config".to_owned()),
+        })?;
         let init = Init {
             purpose,
             generation: candidate.number,
@@ -109,7 +115,7 @@ impl Generation {
         Ok(Arc::new(Self {
             number: candidate.number,
             file: candidate.file,
-            schema: described.get("schema").cloned().unwrap_or_default(),
+            schema,
             phases: bits(&about.phases),
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
             configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),

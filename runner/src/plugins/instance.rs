@@ -126,15 +126,18 @@ pub enum Decision {
 }
 
 impl Prepared {
-    /// Runs `configure`. It may take as long as the author likes.
+    /// Checks the conf against the plugin's schema and runs `configure`, which may take as long as the author likes.
     ///
     /// # Errors
-    /// The author's reason.
+    /// What is wrong in the conf, or the author's reason.
     pub fn new(
         generation: &Arc<Generation>,
         value: &[u8],
         route_key: &str,
     ) -> Result<Self, String> {
+        if let Some(schema) = &generation.schema {
+            schema.check(value)?;
+        }
         let handle = generation.instance.configure(value, route_key)?;
         Ok(Self {
             handle,

@@ -2,7 +2,7 @@
 
 use plugin_api::abi::metadata::{FIXED, MAGIC, TARGET};
 use plugin_api::abi::{ABI_MAJOR, ABI_MINOR};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The content of a library's `.plugin_runner` section.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct Text {
 }
 
 /// What the author's attribute knows of a plugin.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct About {
     /// The name by which confs call it.
@@ -42,6 +42,8 @@ pub struct About {
     pub priority: i32,
     /// Never runs on an event loop.
     pub blocking: bool,
+    /// Says who the client is.
+    pub authenticates: bool,
     /// The phases it has.
     pub phases: Vec<String>,
     /// What each phase needs beyond the frame.
@@ -49,7 +51,7 @@ pub struct About {
 }
 
 /// What a phase needs beyond the frame.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Needs {
     /// Variables of the gateway.

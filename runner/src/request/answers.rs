@@ -27,6 +27,11 @@ impl Answers {
         self.known.push(Box::new((wanted, payload)));
     }
 
+    /// About how much memory they hold.
+    pub fn bytes(&self) -> usize {
+        self.known.iter().map(|known| known.1.len()).sum()
+    }
+
     /// The answer: `None` when it was not asked yet, `Some(None)` when the gateway has no such thing.
     pub fn get(&self, what: &Asked<'_>) -> Option<Option<&[u8]>> {
         let known = self.known.iter().find(|known| what.is(&known.0))?;

@@ -65,6 +65,11 @@ impl Assembler {
         })
     }
 
+    /// Runs something when it has time. `job` runs no author code.
+    pub fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        self.threads.spawn(job);
+    }
+
     /// Assembles chains and publishes them together, so that all routes move to a new build at once. Waits for them,
     /// at most `within`; a chain that takes longer moves when it is done. Not for event loops.
     pub fn assemble_all(&self, chains: Vec<Arc<Chain>>, within: Duration) {
@@ -145,6 +150,7 @@ impl Assembly {
                 name: conf.name.clone(),
                 state: Arc::clone(&self).link(&chain, index, before).await?,
                 on_failure: self.config.plugins.on_failure(&conf.name),
+                scoped: None,
             });
         }
         Some(Assembled {

@@ -1,17 +1,21 @@
 //! The plugins behind one token. A call takes one snapshot and keeps it: versions never mix inside a call.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use plugin_api::abi::numbers::phase;
 use tokio::sync::watch;
 
 use super::answers::{Asked, Wanted};
+use super::bound::Scoped;
 use super::conf::Conf;
+use super::hook::Hook;
 use super::service::CallKind;
 use crate::config::OnFailure;
+use crate::plugins::generation::Generation;
 use crate::plugins::instance::Prepared;
 
 /// One token's chain, in its present state.
@@ -23,6 +27,10 @@ pub struct Chain {
     pub conf: Conf,
     /// What calls run.
     snapshot: ArcSwap<Snapshot>,
+    /// What the last calls ran, with bindings: a request, a response.
+    likely: [ArcSwapOption<Snapshot>; 2],
+    /// How many snapshots were published.
+    version: AtomicU64,
     /// True once every conf was configured or refused for the first time.
     ready: watch::Sender<bool>,
     /// Number of the last assembly that was begun.
@@ -46,6 +54,8 @@ pub struct Snapshot {
     /// In the gateway's order.
     pub links: Vec<Link>,
     needs: [Vec<Wanted>; 2],
+    /// The phases that any of its plugins has, as bits.
+    phases: u32,
 }
 
 /// One plugin of a chain.
@@ -57,6 +67,8 @@ pub struct Link {
     pub state: LinkState,
     /// What its failure means for the call.
     pub on_failure: OnFailure,
+    /// It has bindings to consumers, of which one may apply once the consumer is known.
+    pub scoped: Option<Arc<Scoped>>,
 }
 
 /// What a link runs with.
@@ -66,7 +78,40 @@ pub enum LinkState {
     Ready(Arc<Prepared>),
     /// It cannot run, for this reason: its calls fail.
     Failing(Arc<str>),
+    /// It is bound to consumers only.
+    Unbound,
 }
+
+impl Link {
+    /// What it runs with for this consumer.
+    pub fn resolve(&self, consumer: Option<&[u8]>) -> Cow<'_, LinkState> {
+        let bound = self.scoped.as_ref().zip(consumer);
+        match bound.and_then(|(scoped, consumer)| scoped.find(consumer)) {
+            Some(state) => Cow::Owned(state),
+            None => Cow::Borrowed(&self.state),
+        }
+    }
+
+    /// The builds of the plugin whose code may run here.
+    pub fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        let own = match &self.state {
+            LinkState::Ready(prepared) => Some(prepared.generation()),
+            LinkState::Failing(_) | LinkState::Unbound => None,
+        };
+        let scoped = self.scoped.iter().flat_map(|scoped| scoped.generations());
+        own.into_iter().chain(scoped)
+    }
+}
+
+/// The token of a chain that no gateway has named: that of a binding.
+pub const BINDING: u32 = 0;
+
+/// How many snapshots of bindings were published: what was made of them is as old as this says.
+pub fn epoch() -> u64 {
+    EPOCH.load(Ordering::Acquire)
+}
+
+static EPOCH: AtomicU64 = AtomicU64::new(0);
 
 impl Chain {
     /// A chain whose confs are still to be configured.
@@ -76,6 +121,8 @@ impl Chain {
         Self {
             token,
             conf,
+            likely: Default::default(),
+            version: AtomicU64::new(0),
             snapshot: ArcSwap::from_pointee(unsettled),
             ready: watch::Sender::new(false),
             begun: AtomicU64::new(0),
@@ -88,6 +135,11 @@ impl Chain {
     /// What a call runs: taken once, kept until its end.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// How many snapshots were published: ask before taking one.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// `Some` until the confs were configured for the first time.
@@ -116,7 +168,28 @@ impl Chain {
             &self.conf.route_key,
             links,
         )));
+        self.version.fetch_add(1, Ordering::AcqRel);
+        if self.token == BINDING {
+            EPOCH.fetch_add(1, Ordering::AcqRel);
+        }
         self.ready.send_replace(true);
+    }
+
+    /// What the last call from this hook ran, with bindings.
+    pub fn likely(&self, hook: Hook) -> Option<Arc<Snapshot>> {
+        self.likely[usize::from(hook == Hook::Response)].load_full()
+    }
+
+    /// Notes what a call runs, with bindings.
+    pub fn note_likely(&self, hook: Hook, plan: &Arc<Snapshot>) {
+        let likely = &self.likely[usize::from(hook == Hook::Response)];
+        let same = likely
+            .load()
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, plan));
+        if !same {
+            likely.store(Some(Arc::clone(plan)));
+        }
     }
 
     /// Whether a conf names a plugin.
@@ -138,15 +211,24 @@ impl Chain {
 }
 
 impl Snapshot {
-    fn new(token: u32, route_key: &str, links: Vec<Link>) -> Self {
+    /// A chain of these links, in this order.
+    pub fn new(token: u32, route_key: &str, links: Vec<Link>) -> Self {
         let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
+        let generations = links.iter().flat_map(Link::generations);
+        let phases = generations.fold(0, |phases, generation| phases | generation.phases);
         Self {
             token,
             route_key: route_key.to_owned(),
             settled: true,
             links,
             needs,
+            phases,
         }
+    }
+
+    /// Whether any of its plugins has a phase (`numbers::phase`).
+    pub fn has(&self, phase: u32) -> bool {
+        self.phases & 1 << phase != 0
     }
 
     /// What the plugins declare to need beyond the frame: asked before they run, in one go.
@@ -154,11 +236,16 @@ impl Snapshot {
         &self.needs[usize::from(kind == CallKind::Response)]
     }
 
+    /// The builds whose code may run.
+    pub fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        self.links.iter().flat_map(Link::generations)
+    }
+
     /// The plugins that serve.
     pub fn ready(&self) -> impl Iterator<Item = &Arc<Prepared>> {
         self.links.iter().filter_map(|link| match &link.state {
             LinkState::Ready(prepared) => Some(prepared),
-            LinkState::Failing(_) => None,
+            LinkState::Failing(_) | LinkState::Unbound => None,
         })
     }
 }
@@ -179,17 +266,13 @@ fn needs(links: &[Link], kind: CallKind) -> Vec<Wanted> {
             wanted.push(what);
         }
     };
-    for link in links {
-        let LinkState::Ready(prepared) = &link.state else {
-            continue;
-        };
-        let generation = prepared.generation();
+    for generation in links.iter().flat_map(Link::generations) {
         if kind == CallKind::Response && generation.has(phase::BODY_FILTER) {
             want(Asked::ResponseBody);
         }
         for (_, needs) in generation
             .needs()
-            .filter(|(phase, _)| phases(kind).contains(phase))
+            .filter(|(number, _)| phases(kind).contains(number) || *number == phase::LOG)
         {
             needs
                 .variables

@@ -27,6 +27,7 @@ type Edited = Result<(), Refusal>;
 
 /// Changes a number of the call (`numbers::number`).
 pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
+    not_over(state)?;
     let status = u16::try_from(value).unwrap_or(u16::MAX);
     match (what, state.message.kind()) {
         (number::STATUS, CallKind::Response) => {
@@ -42,6 +43,16 @@ pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
     Ok(())
 }
 
+/// After the reply, nothing that the gateway would have to know can change.
+fn not_over(state: &State<'_>) -> Edited {
+    match state.end {
+        None => Ok(()),
+        Some(_) => Err(Refusal::Because(
+            "the reply has been written: `log` can change nothing".to_owned(),
+        )),
+    }
+}
+
 fn begin(status: u16, arena: &Bump) -> Answer<'_> {
     let headers = Overlay::empty(true, arena);
     Answer {
@@ -54,6 +65,9 @@ fn begin(status: u16, arena: &Bump) -> Answer<'_> {
 /// Changes a text of the call (`numbers::text`).
 pub fn set_text(state: &mut State<'_>, what: u32, value: &[u8]) -> Edited {
     let kind = state.message.kind();
+    if what != text::ERROR {
+        not_over(state)?;
+    }
     match (what, kind) {
         (text::PATH, CallKind::Request) => {
             rules::path(value)?;
@@ -91,6 +105,7 @@ fn set_answer_body(state: &mut State<'_>, value: &[u8]) -> Edited {
 
 /// Takes a text of the call away.
 pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
+    not_over(state)?;
     match what {
         text::CONSUMER => state.changes.consumer = None,
         text::CREDENTIAL => state.changes.credential = None,
@@ -104,6 +119,9 @@ pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
 /// # Errors
 /// The reason, for the author.
 pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
+    if !matches!(map, map::LOG_FIELDS | map::SHARED | map::PRIVATE) {
+        not_over(state)?;
+    }
     match (map, state.message.kind()) {
         (map::REQUEST_HEADERS, CallKind::Request) => {
             // Only a value beside others is refused for their sake.

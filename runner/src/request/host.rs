@@ -16,6 +16,7 @@ use plugin_api::abi::{Bytes, CallPointer, Found, FoundEntry, Host, HostRef, LogR
 
 use super::answers::Asked;
 use super::edit;
+use super::hook::Hook;
 use super::overlay::Overlay;
 use super::plugin_log;
 use super::state::{Message, Running, State};
@@ -147,7 +148,8 @@ extern "C" fn number(call: CallPointer, what: u32) -> u64 {
             let left = state.deadline.saturating_duration_since(Instant::now());
             u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)
         }
-        _ => 0,
+        (number::HOOK, message) => Hook::of(message.kind(), state.route_key).number().into(),
+        (what, _) => state.end.map_or(0, |end| end.number(what)),
     })
 }
 
@@ -167,6 +169,7 @@ extern "C" fn text(call: CallPointer, what: u32) -> Found {
             (text::BODY, _) => state.changes.body,
             (text::CONSUMER, _) => state.changes.consumer,
             (text::CREDENTIAL, _) => state.changes.credential,
+            (text::ENDED_BY, _) => state.ended_by,
             _ => None,
         })
     })

@@ -51,18 +51,23 @@ fn stop<'c>(
     message::stop(out, call.id, answer.status, headers, answer.body)
 }
 
+/// Whether plugins have changed nothing that the gateway would have to know.
+pub fn changes_nothing(changes: &Changes<'_>) -> bool {
+    changes.path.is_none()
+        && changes.body.is_none()
+        && changes.status.is_none()
+        && changes.headers.changes().is_empty()
+        && changes.args.changes().is_empty()
+        && changes.beside.changes().is_empty()
+}
+
 fn rewrite<'c>(
     call: RequestCall<'c>,
     changes: &Changes<'c>,
     arena: &'c Bump,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
-    let nothing = changes.path.is_none()
-        && changes.body.is_none()
-        && changes.headers.changes().is_empty()
-        && changes.args.changes().is_empty()
-        && changes.beside.changes().is_empty();
-    if nothing {
+    if changes_nothing(changes) {
         message::unchanged(out, call.id);
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! Runs the plugins of a call: all run one phase, then all run the next. Ends at the first answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,36 +37,74 @@ pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Pla
     if let Some(verdict) = failing(snapshot, state) {
         return verdict;
     }
+    let logged = snapshot.has(numbers::LOG);
     for phase in phases(state.message.kind()) {
-        for (index, link) in snapshot.links.iter().enumerate() {
-            let LinkState::Ready(prepared) = &link.state else {
-                continue;
-            };
-            if !prepared.generation().has(phase) {
-                continue;
-            }
-            state.running = Running {
-                link: index,
-                generation: prepared.generation().number,
-                phase,
-            };
-            match step(link, prepared, state, blame, place) {
-                Decision::Continue => {}
-                // Without an answer the request would pass.
-                Decision::Respond if state.answer.is_some() => return Verdict::Answer,
-                Decision::Respond | Decision::Failed { .. } => return Verdict::Fail,
-            }
+        // Nobody else looks at the clock's reading.
+        let started = logged.then(Instant::now);
+        let verdict = run_phase(phase, snapshot, state, blame, place);
+        if let Some(started) = started {
+            state.times[phase as usize] = started.elapsed();
+        }
+        if let Some(verdict) = verdict {
+            return verdict;
         }
     }
     Verdict::Answer
 }
 
+/// Runs one phase of all plugins. `Some`: it ended the chain.
+fn run_phase(
+    phase: u32,
+    snapshot: &Snapshot,
+    state: &mut State<'_>,
+    blame: &Blame,
+    place: Place,
+) -> Option<Verdict> {
+    for (index, link) in snapshot.links.iter().enumerate() {
+        let resolved = match &link.scoped {
+            None => Cow::Borrowed(&link.state),
+            Some(scoped) => {
+                let whom = state.whom();
+                if whom.is_none() {
+                    scoped.unresolved(phase, &link.name, state.route_key);
+                }
+                link.resolve(whom)
+            }
+        };
+        let prepared = match &*resolved {
+            LinkState::Ready(prepared) if prepared.generation().has(phase) => prepared,
+            LinkState::Failing(reason) if link.scoped.is_some() => {
+                log_failing(link, reason, state);
+                if link.on_failure == OnFailure::Skip {
+                    continue;
+                }
+                state.running.link = index;
+                return Some(Verdict::Fail);
+            }
+            _ => continue,
+        };
+        state.running = Running {
+            link: index,
+            generation: prepared.generation().number,
+            phase,
+        };
+        match step(link, prepared, state, blame, place) {
+            Decision::Continue => {}
+            // Without an answer the request would pass.
+            Decision::Respond if state.answer.is_some() => return Some(Verdict::Answer),
+            Decision::Respond | Decision::Failed { .. } => return Some(Verdict::Fail),
+        }
+    }
+    None
+}
+
 /// A plugin that cannot run fails the call before any other plugin has run.
-fn failing(snapshot: &Snapshot, state: &State<'_>) -> Option<Verdict> {
-    for link in &snapshot.links {
+fn failing(snapshot: &Snapshot, state: &mut State<'_>) -> Option<Verdict> {
+    for (index, link) in snapshot.links.iter().enumerate() {
         if let LinkState::Failing(reason) = &link.state {
             log_failing(link, reason, state);
             if link.on_failure == OnFailure::Error {
+                state.running.link = index;
                 return Some(Verdict::Fail);
             }
         }
@@ -120,12 +159,9 @@ fn step(
 }
 
 fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place) -> Decision {
-    let phase = state.running.phase;
     let started = (place == Place::Thread).then(Instant::now);
     state.asked = false;
-    blame.enter(state.running.generation, phase as u8);
-    let decision = host::lend(state, |call| prepared.run(phase, call));
-    blame.leave();
+    let decision = lend(prepared, state, blame);
     prepared.generation().tally.ran();
     let pace = &prepared.generation().pace;
     match started {
@@ -136,7 +172,17 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
     decision
 }
 
-fn log_failure(link: &Link, state: &State<'_>, panicked: bool, error: &str) {
+/// Runs the phase that `state.running` names.
+pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
+    let phase = state.running.phase;
+    blame.enter(state.running.generation, phase as u8);
+    let decision = host::lend(state, |call| prepared.run(phase, call));
+    blame.leave();
+    decision
+}
+
+/// Says why a phase failed.
+pub(super) fn log_failure(link: &Link, state: &State<'_>, panicked: bool, error: &str) {
     let (id, route_key) = (state.message.id(), state.route_key);
     let Running {
         generation, phase, ..
@@ -156,7 +202,6 @@ fn log_failure(link: &Link, state: &State<'_>, panicked: bool, error: &str) {
             "{error}"
         );
     }
-    debug_assert!(phase != numbers::LOG, "the log phase has no reply to fail");
 }
 
 #[cfg(test)]

@@ -122,6 +122,11 @@ pub enum AskError {
     /// The gateway sent something else than an EXTRA_INFO frame.
     #[error("the gateway sent something else than an answer to EXTRA_INFO")]
     Protocol,
+    /// The call has ended, and was answered.
+    #[error(
+        "the gateway has its answer already: declare what `log` needs with #[needs(…)], or ask in an earlier phase"
+    )]
+    Over,
     /// The call's deadline passed.
     #[error("the call's deadline passed before the gateway answered")]
     Deadline,

@@ -7,6 +7,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
 use super::answers::{Answers, Asked};
+use super::end::{End, Times};
 use super::overlay::{List, Overlay};
 use super::service::{Ask, AskError, CallKind};
 use crate::protocol::message::{Malformed, Question, RequestCall, ResponseCall, question};
@@ -21,6 +22,17 @@ pub enum Message<'c> {
 }
 
 impl<'c> Message<'c> {
+    /// Reads the payload of a call, but for what stands in its lists: see [`Message::lists`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(kind: CallKind, payload: &'c [u8]) -> Result<Self, Malformed> {
+        match kind {
+            CallKind::Request => RequestCall::open(payload).map(Self::Request),
+            CallKind::Response => ResponseCall::open(payload).map(Self::Response),
+        }
+    }
+
     /// The gateway's number of the call.
     pub fn id(&self) -> u32 {
         match self {
@@ -126,6 +138,12 @@ pub struct State<'c> {
     pub asked: bool,
     /// A question has failed: the connection is of no more use.
     pub broken: Option<AskError>,
+    /// What the plugins spent in each phase; measured only if the chain has a `log` phase.
+    pub times: Times,
+    /// In `log`: how the call ended.
+    pub end: Option<End>,
+    /// In `log`: the plugin that ended it.
+    pub ended_by: Option<&'c [u8]>,
     answers: &'c Answers,
     ask: &'c mut dyn Ask,
     question: std::vec::Vec<u8>,
@@ -165,6 +183,9 @@ impl<'c> State<'c> {
             running: Running::default(),
             asked: false,
             broken: None,
+            times: Times::default(),
+            end: None,
+            ended_by: None,
             answers,
             ask,
             question: std::vec::Vec::new(),
@@ -208,6 +229,13 @@ impl<'c> State<'c> {
             Ok(_) => Ok(payload),
             Err(_) => Err(AskError::Protocol),
         }
+    }
+
+    /// Whom bindings take the client for: whom a plugin has authenticated, else whom the gateway has.
+    pub fn whom(&self) -> Option<&'c [u8]> {
+        let known = || self.answers.get(&Asked::Variable(super::bound::CONSUMER));
+        let known = || known().flatten().filter(|consumer| !consumer.is_empty());
+        self.changes.consumer.or_else(known)
     }
 
     /// The values of the plugin that runs.

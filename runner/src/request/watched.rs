@@ -5,17 +5,22 @@ use std::time::Duration;
 
 use super::chain::Snapshot;
 use super::failures;
+use super::log_phase::ToLog;
 use super::service::{Blame, Watched};
 use crate::plugins::generation::{Generation, phase_name};
 
 /// What the watchdog sees of a call.
 #[derive(Clone)]
-pub struct WatchedCall(pub(super) Arc<Snapshot>);
+pub struct WatchedCall {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// `Some` if a plugin of the chain has a `log` phase.
+    pub(super) to_log: Option<Arc<ToLog>>,
+}
 
 impl WatchedCall {
     fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
         let (number, phase) = blame.now()?;
-        let mut generations = self.0.ready().map(|prepared| prepared.generation());
+        let mut generations = self.snapshot.generations();
         let generation = generations.find(|generation| generation.number == number)?;
         Some((Arc::clone(generation), phase))
     }
@@ -31,7 +36,7 @@ impl Watched for WatchedCall {
             plugin = generation.name(),
             generation = generation.number,
             phase = phase_name(phase.into()),
-            route_key = self.0.route_key,
+            route_key = self.snapshot.route_key,
             ?elapsed,
             for_good,
             "held up an event loop: its calls run on threads now"
@@ -40,7 +45,10 @@ impl Watched for WatchedCall {
 
     fn expired(&self, blame: Option<&Blame>, elapsed: Duration) {
         let running = blame.and_then(|blame| self.blamed(blame));
-        let route_key = &self.0.route_key;
+        if let Some(to_log) = &self.to_log {
+            to_log.expired(running.as_ref().map(|(generation, _)| generation.number));
+        }
+        let route_key = &self.snapshot.route_key;
         let Some((generation, phase)) = running else {
             if let Some(before) = failures().admit(&format!("waited {route_key}")) {
                 tracing::error!(

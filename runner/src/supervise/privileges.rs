@@ -78,7 +78,7 @@ pub(super) fn give_up(start: &Start, name: &CStr) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses, or threads exist. The process must then end.
-fn become_user(identity: Identity) -> io::Result<()> {
+pub(super) fn become_user(identity: Identity) -> io::Result<()> {
     let threads = fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
         let cause = format!("{threads} threads run where only one may");

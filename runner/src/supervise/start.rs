@@ -22,6 +22,7 @@ use super::socket::Socket;
 use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
+use super::supervisor::bindings::Bindings;
 use super::supervisor::{Event, Libraries, Questions, Since, Stager, Supervisor};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
@@ -117,6 +118,8 @@ fn prepare(
         Host::Processes => privileges::identity(config.worker.user.as_deref())?,
         Host::Here(_) => None,
     };
+    // Before the socket is taken over: with a fault, whoever serves goes on.
+    let bindings = Bindings::start(&config, &events)?;
     let socket = Socket::listen(&config.socket)?;
     tracing::info!("listening on {}", socket.path().display());
     hint_at_reach(&socket, config.socket.mode);
@@ -138,6 +141,7 @@ fn prepare(
         parent,
         events,
         libraries,
+        bindings,
         worker: None,
         workers: 0,
         backoff: Backoff::default(),

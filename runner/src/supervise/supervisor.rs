@@ -1,6 +1,7 @@
 //! The supervisor's main loop: one event after the other, on the main thread. Never opens plugin code, never waits
 //! for a worker.
 
+pub(super) mod bindings;
 mod crashes;
 mod libraries;
 mod life;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use self::bindings::Bindings;
 pub(super) use self::questions::Questions;
 pub(super) use self::stager::Stager;
 use self::stager::StagerReport;
@@ -53,6 +55,8 @@ pub(super) enum Event {
     Staged(StagerReport),
     /// A library was probed.
     Probed(ProbeReport),
+    /// The file with the bindings has changed.
+    BindingsChanged,
     /// From the worker of this number.
     Worker(u64, WorkerEvent),
     /// Somebody asks something.
@@ -98,6 +102,7 @@ pub(super) struct Supervisor {
     pub(super) parent: Option<Parent>,
     pub(super) events: UnboundedSender<Event>,
     pub(super) libraries: Libraries,
+    pub(super) bindings: Bindings,
     pub(super) worker: Option<Worker>,
     pub(super) workers: u64,
     pub(super) backoff: Backoff,
@@ -210,6 +215,7 @@ impl Supervisor {
                     return self.stop("the gateway is gone");
                 }
             }
+            Event::BindingsChanged => self.log_reread_bindings(),
             Event::Staged(report) => self.staged(report),
             Event::Probed(report) => self.probed(report),
             // What an earlier worker said does not count any more.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Level};
+use crate::config::{Binding, Config, Level};
 use crate::request::assign::AssignToken;
 use crate::supervise::admin::message::LastError;
 
@@ -30,6 +30,9 @@ pub trait Workshop: Send + Sync + 'static {
     /// Takes a configuration that an earlier worker knew, by its PREPARE_CONF payload. Runs on the control thread:
     /// must not wait for author code.
     fn conf(&self, token: u32, payload: Vec<u8>);
+
+    /// Takes bindings, instead of those there were. Runs on the control thread: must not wait for author code.
+    fn bind(&self, bindings: Vec<Binding>);
 
     /// Starts to accept connections and returns. At most once. `served`: the file that served each plugin in the worker
     /// before, where several offer one.

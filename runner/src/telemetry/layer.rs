@@ -107,6 +107,8 @@ where
         record.fields = found.fields;
         if metadata.target() == plugin_event::TARGET {
             record.is_plugins_own();
+        } else if metadata.target() == super::CALL_TARGET {
+            record.unpack_fields();
         }
         self.queue
             .push(render::line(&record, self.style).as_bytes());

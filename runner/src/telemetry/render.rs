@@ -72,6 +72,11 @@ impl Record {
         if self.fields.get("at").is_some_and(|place| place == "") {
             self.fields.take("at");
         }
+        self.unpack_fields();
+    }
+
+    /// Unpacks fields whose names are known at run time only.
+    pub(super) fn unpack_fields(&mut self) {
         let Some(Value::String(fields)) = self.fields.take("fields") else {
             return;
         };

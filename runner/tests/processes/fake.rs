@@ -226,6 +226,8 @@ impl Workshop for Fake {
         self.0.confs.lock().unwrap().push(token);
     }
 
+    fn bind(&self, _: Vec<plugin_runner::config::Binding>) {}
+
     fn serve(&self, listener: OwnedFd, _: &Served) -> io::Result<()> {
         let inside = Arc::clone(&self.0);
         *inside.accepting.lock().unwrap() = true;

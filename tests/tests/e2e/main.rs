@@ -5,12 +5,16 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
+mod bindings;
 mod compilers;
 mod configuration;
 mod control;
 mod crash;
 mod failing;
 mod framing;
+mod kong_plugins;
+mod listing;
+mod log_phase;
 mod logging;
 mod probe;
 mod processes;

@@ -65,7 +65,7 @@ pub(crate) fn generation(
             name: plugin.to_owned(),
             ..About::default()
         },
-        schema: Value::Null,
+        schema: None,
         phases: bits(&["access".to_owned()]),
         pace: Pace::new(false, 1),
         configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),

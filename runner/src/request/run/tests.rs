@@ -36,6 +36,7 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
         Link {
             name: "p".to_owned(),
             state: LinkState::Ready(Arc::new(prepared)),
+            scoped: None,
             on_failure: *on_failure,
         }
     });

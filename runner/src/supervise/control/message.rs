@@ -28,6 +28,8 @@ pub enum ToWorker {
         sequence: u64,
         token: Result<u32, String>,
     },
+    /// Plugins are bound like this from now on. Tail: the bindings as JSON.
+    Bindings,
     /// Accept connections from now on. `served`: the file that served each plugin in the worker before.
     Serve { served: Served },
     /// Log up to this level from now on.

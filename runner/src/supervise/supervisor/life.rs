@@ -28,6 +28,7 @@ impl Supervisor {
         let worker = Worker::start(number, &self.host, outfit)?;
         tracing::debug!(pid = worker.pid(), "worker {number} started");
         self.worker = Some(worker);
+        self.tell_bindings();
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
         self.later(

@@ -23,6 +23,7 @@ impl Supervisor {
     /// Reads the configuration again and takes up the log level; names the other keys that have changed.
     pub(super) fn reread(&mut self) -> Reread {
         let mut reread = Reread::default();
+        self.reread_bindings(&mut reread);
         let new = match self.read_again() {
             Ok(Some(new)) => new,
             Ok(None) => return reread,

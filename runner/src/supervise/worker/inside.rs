@@ -5,17 +5,17 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::memory;
-use crate::config::{Config, Level};
+use crate::config::{Binding, Config, Level};
 use crate::plugins::blame;
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
 use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
-use crate::request::host;
+use crate::request::{host, log_phase};
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
@@ -98,6 +98,10 @@ impl Workshop for Inside {
         self.calls.remember(token, &payload);
     }
 
+    fn bind(&self, bindings: Vec<Binding>) {
+        self.calls.bind(bindings);
+    }
+
     fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()> {
         self.calls.open(served);
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
@@ -108,8 +112,10 @@ impl Workshop for Inside {
 
     fn drain(&self, within: Duration) {
         if let Some(server) = self.server.get() {
+            let until = Instant::now() + within;
             let drained = server.drain(within);
-            tracing::debug!(?drained, "drained");
+            let logged = log_phase::drain(until.saturating_duration_since(Instant::now()));
+            tracing::debug!(?drained, logged, "drained");
         }
     }
 

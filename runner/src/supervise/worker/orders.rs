@@ -69,6 +69,10 @@ impl Orders {
             ToWorker::Load(library) => self.load(library, received.descriptors),
             ToWorker::Unload(file) => self.tell_loader(LoaderOrder::Unload(file)),
             ToWorker::Conf { token } => self.workshop.conf(token, received.tail),
+            ToWorker::Bindings => match serde_json::from_slice(&received.tail) {
+                Ok(bindings) => self.workshop.bind(bindings),
+                Err(error) => return Err(io::Error::other(error)),
+            },
             ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
             ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
             ToWorker::Report { sequence } => self.report(sequence)?,

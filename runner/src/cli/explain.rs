@@ -1,0 +1,239 @@
+//! `explain`: which plugins run for a request, in which order, and which binding each runs with. Needs no runner; the
+//! answer comes from the same code that calls use.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, ValueEnum};
+
+use super::Place;
+use crate::config::{Binding, Config};
+use crate::plugins::metadata::About;
+use crate::request::bindings::{Table, Target, Won};
+use crate::request::hook::Hook;
+use crate::supervise::shelf::{Shelf, Standing};
+
+/// Say which binding wins for each plugin, in the order in which the plugins run
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Id of the gateway's route
+    #[arg(long, value_name = "ID")]
+    pub route: Option<String>,
+    /// Id of the gateway's service
+    #[arg(long, value_name = "ID")]
+    pub service: Option<String>,
+    /// Name of the consumer
+    #[arg(long, value_name = "NAME")]
+    pub consumer: Option<String>,
+    /// The hook that the request comes from: before or after the gateway's own plugins
+    #[arg(long, value_enum, default_value_t = AtHook::Pre)]
+    pub at: AtHook,
+    /// A plugin that the route names in its own ext-plugin conf: it replaces its bindings (may be given again)
+    #[arg(long = "own", value_name = "PLUGIN")]
+    pub own: Vec<String>,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// One of the gateway's hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AtHook {
+    /// ext-plugin-pre-req
+    Pre,
+    /// ext-plugin-post-req
+    Post,
+    /// ext-plugin-post-resp
+    Response,
+}
+
+impl AtHook {
+    fn hook(self) -> Hook {
+        match self {
+            Self::Pre => Hook::PreRequest,
+            Self::Post => Hook::PostRequest,
+            Self::Response => Hook::Response,
+        }
+    }
+}
+
+/// A plugin that runs.
+struct Step<'a> {
+    won: Won,
+    binding: &'a Binding,
+    about: Option<&'a About>,
+    /// Bindings of the same plugin that it beats.
+    beaten: Vec<Won>,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = self.place.load()?;
+        let shelf = Shelf::read(&config)?;
+        super::say(&self.text(&config, &shelf)?);
+        Ok(())
+    }
+
+    fn text(&self, config: &Config, shelf: &Shelf) -> anyhow::Result<String> {
+        let table = Table::new(config.read_bindings()?);
+        let file = config.bindings_file();
+        let file = file.map_or_else(|| "no file".into(), |file| file.display().to_string());
+        let mut lines = vec![format!("{} bindings from {file}", table.bindings().len())];
+        let steps = self.steps(&table, shelf, self.target());
+        // Before the gateway authenticates, nobody knows the consumer in rewrite.
+        let nobody = Target {
+            consumer: None,
+            ..self.target()
+        };
+        let early = self.steps(&table, shelf, nobody);
+        for phase in self.phases() {
+            let is_early = phase == "rewrite" && self.at == AtHook::Pre;
+            let steps = if is_early { &early } else { &steps };
+            let steps = steps.iter().filter(|step| step.has(phase));
+            lines.extend(steps.map(|step| step.line(phase)));
+        }
+        if steps.is_empty() {
+            lines.push("no binding applies".to_owned());
+        }
+        lines.extend(steps.iter().filter_map(Step::unserved));
+        lines.extend(self.replaced(&table));
+        lines.extend(self.early_answers(&steps));
+        lines.extend(self.unresolved(&table, &steps));
+        Ok(lines.join("\n"))
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            route: bytes(&self.route),
+            service: bytes(&self.service),
+            consumer: bytes(&self.consumer),
+        }
+    }
+
+    /// In the order in which calls run them.
+    fn steps<'a>(&self, table: &'a Table, shelf: &'a Shelf, target: Target<'_>) -> Vec<Step<'a>> {
+        let applying = table.applying(target, self.at.hook());
+        let mut found: BTreeMap<&str, Step<'a>> = BTreeMap::new();
+        for won in applying {
+            let binding = &table.bindings()[won.index];
+            let plugin = binding.plugin.as_str();
+            if self.own.iter().any(|own| own == plugin) {
+                continue;
+            }
+            match found.get_mut(plugin) {
+                Some(step) => step.beaten.push(won),
+                None => {
+                    let offer = shelf.named(plugin);
+                    let offer = offer.filter(|offer| offer.state == Standing::Serves);
+                    let step = Step {
+                        won,
+                        binding,
+                        about: offer.map(|offer| &offer.about),
+                        beaten: Vec::new(),
+                    };
+                    found.insert(plugin, step);
+                }
+            }
+        }
+        let mut steps: Vec<_> = found.into_values().collect();
+        steps.sort_by_key(|step| -i64::from(step.priority()));
+        steps
+    }
+
+    fn phases(&self) -> [&'static str; 3] {
+        match self.at {
+            AtHook::Response => ["header_filter", "body_filter", "log"],
+            AtHook::Pre | AtHook::Post => ["rewrite", "access", "log"],
+        }
+    }
+
+    fn replaced(&self, table: &Table) -> Vec<String> {
+        let bound = |own: &&String| table.bindings().iter().any(|it| it.plugin == **own);
+        let own = self.own.iter().filter(bound);
+        own.map(|own| {
+            format!("note: `{own}` stands in the route's own conf, which replaces its bindings")
+        })
+        .collect()
+    }
+
+    /// All `rewrite` run before any `access`.
+    fn early_answers(&self, steps: &[Step<'_>]) -> Vec<String> {
+        let late = steps
+            .iter()
+            .find(|step| step.authenticates() && step.has("access"));
+        let Some(late) = late.filter(|_| self.at != AtHook::Response) else {
+            return Vec::new();
+        };
+        let early = steps
+            .iter()
+            .filter(|step| step.has("rewrite") && step.binding.plugin != late.binding.plugin);
+        let warning = |step: &Step<'_>| {
+            let (early, late) = (&step.binding.plugin, &late.binding.plugin);
+            format!(
+                "warning: an answer that `{early}` gives in rewrite comes before `{late}` authenticates in access"
+            )
+        };
+        early.map(warning).collect()
+    }
+
+    /// Before the gateway authenticates, only an earlier plugin can say who the client is.
+    fn unresolved(&self, table: &Table, steps: &[Step<'_>]) -> Vec<String> {
+        if self.at != AtHook::Pre {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        let to_consumers: Vec<&str> = table
+            .bound_to_consumers(self.target(), self.at.hook())
+            .collect();
+        for plugin in to_consumers {
+            let place = steps.iter().position(|step| step.binding.plugin == plugin);
+            let before = &steps[..place.unwrap_or(steps.len())];
+            if !before.iter().any(Step::authenticates) {
+                warnings.push(format!(
+                    "warning: bindings of `{plugin}` to consumers cannot be resolved: no bound plugin before it authenticates, \
+                     and the gateway has not yet; bind it with `at: post`, or an authentication plugin before it"
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+fn bytes(id: &Option<String>) -> Option<&[u8]> {
+    id.as_deref().map(str::as_bytes)
+}
+
+impl Step<'_> {
+    fn priority(&self) -> i32 {
+        self.about.map_or(0, |about| about.priority)
+    }
+
+    fn authenticates(&self) -> bool {
+        self.about.is_some_and(|about| about.authenticates)
+    }
+
+    fn has(&self, phase: &str) -> bool {
+        self.about
+            .is_some_and(|about| about.phases.iter().any(|has| has == phase))
+    }
+
+    fn line(&self, phase: &str) -> String {
+        let (plugin, priority) = (&self.binding.plugin, self.priority());
+        let (line, scope, level) = (
+            self.binding.line,
+            &self.binding.scope,
+            self.won.level.name(),
+        );
+        let beaten: Vec<_> = self.beaten.iter().map(|won| won.level.name()).collect();
+        let why = match beaten.as_slice() {
+            [] => "the only one that applies".to_owned(),
+            beaten => format!("{level} beats {}", beaten.join(", ")),
+        };
+        format!("{phase:<13}  {plugin:<20}  {priority:>6}  line {line}: {scope} ({why})")
+    }
+
+    fn unserved(&self) -> Option<String> {
+        let plugin = &self.binding.plugin;
+        self.about.is_none().then(|| {
+            format!("warning: no library serves plugin `{plugin}` (line {}): its calls are answered with an error", self.binding.line)
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! One call of the gateway: from its admission, over its chain, to its reply and its end.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bumpalo::Bump;
+use plugin_api::abi::numbers::{action, ended};
+use tokio::sync::{Semaphore, watch};
+
+use super::answers::{Answers, Wanted};
+use super::call_binding::CallBinding;
+use super::call_line::{self, Line};
+use super::calls::unreadable;
+use super::chain::{Chain, Snapshot};
+use super::end::End;
+use super::hook::Hook;
+use super::kept::Kept;
+use super::log_phase::ToLog;
+use super::run::{self, Place, Verdict};
+use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement};
+use super::state::{Message, State};
+use super::watched::WatchedCall;
+use super::{failures, reply};
+use crate::plugins::generation::Generation;
+use crate::protocol::message::{self, ExtraInfo, Question};
+
+/// One call.
+pub struct PluginCall {
+    kind: CallKind,
+    payload: Vec<u8>,
+    snapshot: Arc<Snapshot>,
+    /// While its confs are configured for the first time.
+    unsettled: Option<Arc<Chain>>,
+    started: Instant,
+    answers: Answers,
+    answered: usize,
+    place: Cell<Place>,
+    /// `Some` if a plugin of the chain has a `log` phase.
+    to_log: Option<Arc<ToLog>>,
+    /// `Some` once it ran, if somebody wants to know.
+    over: Option<Box<Over>>,
+    /// `Some` if there are bindings.
+    binding: Option<Box<CallBinding>>,
+}
+
+/// What is known of a call that ran.
+struct Over {
+    end: End,
+    kept: Kept,
+    fields: String,
+    deadline: Instant,
+}
+
+thread_local! {
+    /// Where plugins' changes of the call on this thread live. Kept, so that a call allocates nothing.
+    static ARENA: Cell<Option<Bump>> = const { Cell::new(None) };
+}
+
+/// An arena that has grown beyond this is given back after its call.
+const ARENA_KEPT: usize = 256 << 10;
+
+impl PluginCall {
+    /// A call that begins now.
+    pub(super) fn new(
+        kind: CallKind,
+        payload: Vec<u8>,
+        started: Instant,
+        snapshot: Arc<Snapshot>,
+        unsettled: Option<Arc<Chain>>,
+        binding: Option<Box<CallBinding>>,
+    ) -> Self {
+        Self {
+            kind,
+            payload,
+            snapshot,
+            unsettled,
+            started,
+            answers: Answers::default(),
+            answered: 0,
+            place: Cell::new(Place::Thread),
+            to_log: None,
+            over: None,
+            binding,
+        }
+    }
+
+    /// What it asks before it runs.
+    fn wanted(&self) -> &[Wanted] {
+        match &self.binding {
+            Some(binding) => binding.wanted(),
+            None => self.snapshot.needs(self.kind),
+        }
+    }
+
+    /// Takes another snapshot, before it runs.
+    fn take(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
+        self.prepare_log();
+    }
+
+    fn prepare_log(&mut self) {
+        self.to_log = ToLog::new(self.kind, &self.payload, &self.snapshot, self.started);
+    }
+
+    fn run_in(
+        &self,
+        arena: &Bump,
+        deadline: Instant,
+        blame: &Blame,
+        ask: &mut dyn Ask,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Over>> {
+        let message = Message::open(self.kind, &self.payload);
+        let checked = message.and_then(|message| Ok((message, message.lists(arena)?)));
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                message::error(out, unreadable("a call", &error));
+                return None;
+            }
+        };
+        let route_key = &self.snapshot.route_key;
+        let mut state = State::new(arena, checked, route_key, deadline, &self.answers, ask);
+        let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        if verdict == Verdict::Answer
+            && let Err(error) = reply::write(&state, out)
+        {
+            if let Some(before) = failures().admit(&format!("too long {route_key}")) {
+                tracing::error!(
+                    id = state.message.id(),
+                    route_key,
+                    before,
+                    "the reply is too large for the protocol: {error}"
+                );
+            }
+            verdict = Verdict::Fail;
+        }
+        if verdict == Verdict::Fail {
+            message::error(out, ErrorCode::ServiceUnavailable);
+        }
+        self.over(&state, verdict)
+    }
+
+    /// What somebody will want to know of it; `None`, at no cost, if nobody does.
+    fn over(&self, state: &State<'_>, verdict: Verdict) -> Option<Box<Over>> {
+        let wanted = self.to_log.is_some()
+            || !state.changes.log_fields.changes().is_empty()
+            || call_line::is_wanted();
+        let kept = || match self.to_log {
+            Some(_) => Kept::of(&state.changes),
+            None => Kept::default(),
+        };
+        wanted.then(|| {
+            Box::new(Over {
+                end: End::of(state, verdict),
+                kept: kept(),
+                fields: call_line::fields(&state.changes.log_fields),
+                deadline: state.deadline,
+            })
+        })
+    }
+
+    /// Has the call logged.
+    fn log(self, answered: bool) -> Vec<u8> {
+        let over = self.over.map(|over| *over);
+        let mut end = match &over {
+            Some(over) if answered => over.end,
+            None if answered => End::new(action::ERROR, ended::FAILURE),
+            over => End::unanswered(over.as_ref().map(|over| over.deadline)),
+        };
+        let (kept, fields) = over.map_or_else(Default::default, |over| (over.kept, over.fields));
+        if let Some(to_log) = self.to_log {
+            to_log.log(end, kept, self.answers);
+            return self.payload;
+        }
+        end.took = self.started.elapsed();
+        let link = end.by.and_then(|link| self.snapshot.links.get(link));
+        let route_key = &self.snapshot.route_key;
+        call_line::write(&Line {
+            id: Message::open(self.kind, &self.payload).map_or(0, |message| message.id()),
+            route_key,
+            hook: Hook::of(self.kind, route_key),
+            plugin: link.map(|link| link.name.as_str()),
+            end: &end,
+            fields,
+        });
+        self.payload
+    }
+}
+
+impl Call for PluginCall {
+    type Watched = WatchedCall;
+
+    fn pending(&mut self) -> Option<watch::Receiver<bool>> {
+        if let Some(chain) = &self.unsettled {
+            if let Some(pending) = chain.pending() {
+                return Some(pending);
+            }
+            self.snapshot = chain.snapshot();
+            self.unsettled = None;
+        }
+        if let Some(pending) = self.binding.as_mut().and_then(|binding| binding.pending()) {
+            return Some(pending);
+        }
+        self.prepare_log();
+        None
+    }
+
+    fn questions(&mut self, out: &mut Vec<u8>) -> usize {
+        if let Some(binding) = &mut self.binding
+            && let Some(plan) = binding.begin(self.kind, &self.snapshot)
+        {
+            self.take(plan);
+        }
+        let needs = self.wanted();
+        for wanted in needs {
+            let asked = match wanted {
+                Wanted::Variable(name) => Question::Var(name),
+                Wanted::RequestBody => Question::RequestBody,
+                Wanted::ResponseBody => Question::ResponseBody,
+            };
+            // A name that is too long for a frame cannot stand in the metadata section of a library.
+            let _ = message::question(out, &asked);
+        }
+        needs.len()
+    }
+
+    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
+        let wanted = self.wanted().get(self.answered).cloned();
+        self.answered += 1;
+        let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
+        ExtraInfo::parse(&payload)
+            .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
+        self.answers.keep(wanted, payload);
+        if self.answered == self.wanted().len()
+            && let Some(binding) = &self.binding
+            && let Some(plan) = binding.answered(self.kind, &self.answers)
+        {
+            self.take(plan);
+        }
+        Ok(())
+    }
+
+    fn placement(&self) -> Placement {
+        let mut slow: Vec<&Arc<Generation>> = Vec::new();
+        for generation in self.snapshot.generations() {
+            if !generation.pace.inline() {
+                slow.push(generation);
+            }
+        }
+        if slow.is_empty() {
+            self.place.set(Place::Loop);
+            return Placement::Inline;
+        }
+        slow.sort_by_key(|generation| generation.number);
+        slow.dedup_by_key(|generation| generation.number);
+        let permits = slow
+            .iter()
+            .map(|generation| Arc::clone(generation.pace.threads()));
+        Placement::Threads(permits.collect::<Vec<Arc<Semaphore>>>())
+    }
+
+    fn watched(&self) -> WatchedCall {
+        WatchedCall {
+            snapshot: Arc::clone(&self.snapshot),
+            to_log: self.to_log.clone(),
+        }
+    }
+
+    fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+        blame.on_token(self.snapshot.token);
+        let mut arena = ARENA.take().unwrap_or_default();
+        self.over = self.run_in(&arena, deadline, blame, ask, out);
+        if arena.allocated_bytes() <= ARENA_KEPT {
+            arena.reset();
+            ARENA.set(Some(arena));
+        }
+    }
+
+    fn finish(self, answered: bool) -> Vec<u8> {
+        if self.to_log.is_none() && self.over.is_none() {
+            return self.payload;
+        }
+        self.log(answered)
+    }
+}
