@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::chain::{Chain, Link, LinkState};
+use super::older::OlderBuilds;
 use super::prepared::PreparedConfs;
 use crate::config::Config;
 use crate::plugins::blame::{activity, during};
@@ -32,12 +33,17 @@ struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
     prepared: PreparedConfs,
+    older: Arc<OlderBuilds>,
 }
 
 impl Assembler {
     /// # Errors
     /// No thread can be had.
-    pub fn new(registry: Arc<Registry>, config: Arc<Config>) -> io::Result<Self> {
+    pub fn new(
+        registry: Arc<Registry>,
+        config: Arc<Config>,
+        older: Arc<OlderBuilds>,
+    ) -> io::Result<Self> {
         let threads = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(THREADS)
@@ -48,6 +54,7 @@ impl Assembler {
             registry,
             config,
             prepared: PreparedConfs::default(),
+            older,
         };
         Ok(Self {
             assembly: Arc::new(assembly),
@@ -55,12 +62,17 @@ impl Assembler {
         })
     }
 
+    /// What confs stay on.
+    pub fn older(&self) -> &Arc<OlderBuilds> {
+        &self.assembly.older
+    }
+
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
-            if let Some(assembled) = assembly.run(chain).await {
-                assembled.publish();
+            if let Some(assembled) = Arc::clone(&assembly).run(chain).await {
+                assembled.publish(&assembly);
             }
         })
     }
@@ -78,7 +90,10 @@ impl Assembler {
             .into_iter()
             .map(|chain| {
                 let (assembly, together) = (Arc::clone(&self.assembly), Arc::clone(&together));
-                let job = async move { together.add(assembly.run(chain).await) };
+                let job = async move {
+                    let assembled = Arc::clone(&assembly).run(chain).await;
+                    together.add(assembled, &assembly);
+                };
                 self.threads.spawn(job)
             })
             .collect();
@@ -91,7 +106,7 @@ impl Assembler {
         let done = self
             .threads
             .block_on(async { tokio::time::timeout(within, all).await });
-        together.publish();
+        together.publish(&self.assembly);
         if done.is_err() {
             tracing::warn!(
                 "some confs are still being configured after {within:?}: until then they keep what they had"
@@ -108,8 +123,9 @@ struct Assembled {
 }
 
 impl Assembled {
-    fn publish(self) {
+    fn publish(self, assembly: &Assembly) {
         self.chain.publish(self.number, self.links);
+        assembly.older.note(&self.chain, &assembly.registry);
     }
 }
 
@@ -123,18 +139,19 @@ impl Default for Together {
 }
 
 impl Together {
-    fn add(&self, assembled: Option<Assembled>) {
+    fn add(&self, assembled: Option<Assembled>, assembly: &Assembly) {
         let Some(assembled) = assembled else { return };
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *waiting {
             Some(waiting) => waiting.push(assembled),
-            None => assembled.publish(),
+            None => assembled.publish(assembly),
         }
     }
 
-    fn publish(&self) {
+    fn publish(&self, assembly: &Assembly) {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waiting.into_iter().flatten().for_each(Assembled::publish);
+        let waiting = waiting.into_iter().flatten();
+        waiting.for_each(|assembled| assembled.publish(assembly));
     }
 }
 
@@ -185,10 +202,22 @@ impl Assembly {
             let code = || self.prepared.get(&generation, &chain.conf, index);
             match during(generation.number, activity::CONFIGURE, chain.token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
-                Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
+                Err(error) => {
+                    let before = before.filter(|before| matches!(before, LinkState::Ready(_)));
+                    let before = before.or_else(|| self.inherited_link(&chain, index));
+                    refused_link(&chain, &generation, before.as_ref(), &error)
+                }
             }
         };
         tokio::task::spawn_blocking(configure).await.ok()
+    }
+
+    /// The older build that the worker before this one served the conf with, if there is one. Runs author code.
+    fn inherited_link(&self, chain: &Chain, index: usize) -> Option<LinkState> {
+        let older = self.older.build(chain, index)?;
+        let code = || self.prepared.get(&older, &chain.conf, index);
+        let prepared = during(older.number, activity::CONFIGURE, chain.token, code);
+        prepared.ok().map(LinkState::Ready)
     }
 }
 
