@@ -2,6 +2,7 @@
 
 mod ask;
 mod explain;
+mod hold;
 mod list;
 mod log_level;
 mod release;
@@ -51,6 +52,9 @@ pub enum Command {
     Start(Start),
     Status(status::Show),
     Reload(reload::Reload),
+    #[command(name = "rollback")]
+    RollBack(hold::RollBack),
+    Quarantine(hold::Quarantine),
     Release(release::Release),
     LogLevel(log_level::SetLevel),
     /// Serve HTTP as the gateway would, for trying plugins without one
@@ -96,6 +100,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
         Command::Release(release) => release.run(),
+        Command::RollBack(rollback) => rollback.run(),
+        Command::Quarantine(quarantine) => quarantine.run(),
         Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),
