@@ -16,6 +16,7 @@ mod kong_plugins;
 mod listing;
 mod log_phase;
 mod logging;
+mod peers_bugs;
 mod probe;
 mod processes;
 mod readme;
