@@ -12,6 +12,7 @@ mod control;
 mod crash;
 mod failing;
 mod framing;
+mod frozen;
 mod kong_plugins;
 mod listing;
 mod log_phase;
