@@ -57,6 +57,9 @@ fn run(
     if let Err(cause) = descriptors::close_on_exec() {
         tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
     }
+    if let Err(cause) = descriptors::allow_many() {
+        tracing::debug!(cause = %cause, "the limit of open files stays as it was");
+    }
     if !options.no_supervisor {
         return supervise(config, options, telemetry, Host::Processes);
     }

@@ -15,6 +15,7 @@ mod framing;
 mod frozen;
 mod kong_plugins;
 mod listing;
+mod load;
 mod log_phase;
 mod logging;
 mod peers_bugs;
