@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use plugin_api::{
-    ConfContext, InitContext, Next, Plugin, Purpose, Request, Response, Result, bail, config, log,
-    plugin, tracing,
+    ConfContext, InitContext, Next, Plugin, Purpose, Request, Response, Result, State, bail,
+    config, log, plugin, tracing,
 };
 
 /// What kind of trouble.
@@ -97,6 +97,23 @@ impl Plugin for Misbehaving {
 
     fn header_filter(&self, conf: &Prepared, _: &mut Response<'_>) -> Result<Next> {
         trouble(&conf.0, "header_filter")
+    }
+
+    fn export_state(&self, conf: &Prepared) -> Option<State> {
+        match conf.0.mode.as_str() {
+            "state_refused" => Some(State::new(7, "a state")),
+            "state_huge" => Some(State::new(1, vec![b'x'; State::MAX_LEN + 1])),
+            "state_panic" => panic!("handed on as it was told to"),
+            "state_hang" => {
+                wait(u64::MAX);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn import_state(&self, _: &Prepared, state: State) -> Result<()> {
+        bail!("version {} of a state is not known", state.version)
     }
 }
 

@@ -10,10 +10,13 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::chain::{Chain, Link, LinkState};
+use super::heritage::{self, Heir};
 use super::prepared::PreparedConfs;
+use super::saved::SavedState;
 use crate::config::Config;
 use crate::plugins::blame::{activity, during};
 use crate::plugins::generation::Generation;
+use crate::plugins::instance::Prepared;
 use crate::plugins::registry::{Registry, Unserved};
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
@@ -60,9 +63,29 @@ impl Assembler {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
             if let Some(assembled) = assembly.run(chain).await {
+                assembled.settle().await;
                 assembled.publish();
             }
         })
+    }
+
+    /// The states of all confs, for another worker. Waits for them, at most `within`. Not for event loops.
+    pub fn export_states(&self, within: Duration) -> Vec<SavedState> {
+        let confs = self.assembly.prepared.stateful();
+        self.threads.block_on(heritage::export_all(confs, within))
+    }
+
+    /// Takes the states of an earlier worker: confs that were configured already go on with theirs at once, the others
+    /// when they are. Waits for the former, for two seconds at most. Not for event loops.
+    pub fn import_states(&self, states: Vec<SavedState>) {
+        let prepared = &self.assembly.prepared;
+        self.threads
+            .block_on(heritage::settle_all(prepared.inherit(states)));
+    }
+
+    /// Forgets the states of an earlier worker whose confs have not come.
+    pub fn expire_states(&self) {
+        self.assembly.prepared.expire();
     }
 
     /// Runs something when it has time. `job` runs no author code.
@@ -78,8 +101,13 @@ impl Assembler {
             .into_iter()
             .map(|chain| {
                 let (assembly, together) = (Arc::clone(&self.assembly), Arc::clone(&together));
-                let job = async move { together.add(assembly.run(chain).await) };
-                self.threads.spawn(job)
+                self.threads.spawn(async move {
+                    let assembled = assembly.run(chain).await;
+                    if let Some(late) = assembled.and_then(|it| together.add(it)) {
+                        late.settle().await;
+                        late.publish();
+                    }
+                })
             })
             .collect();
         let all = async {
@@ -91,7 +119,10 @@ impl Assembler {
         let done = self
             .threads
             .block_on(async { tokio::time::timeout(within, all).await });
-        together.publish();
+        let assembled = together.close();
+        let heirs = assembled.iter().flat_map(|it| it.heirs.clone()).collect();
+        self.threads.block_on(heritage::settle_all(heirs));
+        assembled.into_iter().for_each(Assembled::publish);
         if done.is_err() {
             tracing::warn!(
                 "some confs are still being configured after {within:?}: until then they keep what they had"
@@ -105,15 +136,21 @@ struct Assembled {
     chain: Arc<Chain>,
     number: u64,
     links: Vec<Link>,
+    /// Who takes over a state before they serve.
+    heirs: Vec<(Arc<Heir>, Arc<Prepared>)>,
 }
 
 impl Assembled {
+    async fn settle(&self) {
+        heritage::settle_all(self.heirs.clone()).await;
+    }
+
     fn publish(self) {
         self.chain.publish(self.number, self.links);
     }
 }
 
-/// Snapshots that wait for each other; `None` once they were published.
+/// Snapshots that wait for each other; `None` once no more may join them.
 struct Together(Mutex<Option<Vec<Assembled>>>);
 
 impl Default for Together {
@@ -123,18 +160,21 @@ impl Default for Together {
 }
 
 impl Together {
-    fn add(&self, assembled: Option<Assembled>) {
-        let Some(assembled) = assembled else { return };
+    /// Gives back what comes too late.
+    fn add(&self, assembled: Assembled) -> Option<Assembled> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *waiting {
-            Some(waiting) => waiting.push(assembled),
-            None => assembled.publish(),
+            Some(waiting) => {
+                waiting.push(assembled);
+                None
+            }
+            None => Some(assembled),
         }
     }
 
-    fn publish(&self) {
+    fn close(&self) -> Vec<Assembled> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waiting.into_iter().flatten().for_each(Assembled::publish);
+        waiting.unwrap_or_default()
     }
 }
 
@@ -153,11 +193,27 @@ impl Assembly {
                 scoped: None,
             });
         }
+        let heirs = self.heirs(&chain, &links);
         Some(Assembled {
             chain,
             number,
             links,
+            heirs,
         })
+    }
+
+    fn heirs(&self, chain: &Chain, links: &[Link]) -> Vec<(Arc<Heir>, Arc<Prepared>)> {
+        let links = links.iter().enumerate();
+        let heirs = links.filter_map(|(index, link)| {
+            let LinkState::Ready(prepared) = &link.state else {
+                return None;
+            };
+            let heir = self
+                .prepared
+                .heir(prepared.generation(), &chain.conf, index)?;
+            Some((heir, Arc::clone(prepared)))
+        });
+        heirs.collect()
     }
 
     /// `None` as with `run`.

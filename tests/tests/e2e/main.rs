@@ -23,4 +23,5 @@ mod refusing;
 mod replay;
 mod serving;
 mod socket;
+mod state;
 mod swapping;
