@@ -23,6 +23,7 @@ pub mod host;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;
+pub mod older;
 pub mod overlay;
 pub mod permits;
 pub mod plugin_log;

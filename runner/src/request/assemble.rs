@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::chain::{Chain, Link, LinkState};
 use super::heritage::{self, Heir};
+use super::older::OlderBuilds;
 use super::prepared::PreparedConfs;
 use super::saved::SavedState;
 use crate::config::Config;
@@ -35,12 +36,17 @@ struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
     prepared: PreparedConfs,
+    older: Arc<OlderBuilds>,
 }
 
 impl Assembler {
     /// # Errors
     /// No thread can be had.
-    pub fn new(registry: Arc<Registry>, config: Arc<Config>) -> io::Result<Self> {
+    pub fn new(
+        registry: Arc<Registry>,
+        config: Arc<Config>,
+        older: Arc<OlderBuilds>,
+    ) -> io::Result<Self> {
         let threads = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(THREADS)
@@ -51,6 +57,7 @@ impl Assembler {
             registry,
             config,
             prepared: PreparedConfs::default(),
+            older,
         };
         Ok(Self {
             assembly: Arc::new(assembly),
@@ -58,13 +65,18 @@ impl Assembler {
         })
     }
 
+    /// What confs stay on.
+    pub fn older(&self) -> &Arc<OlderBuilds> {
+        &self.assembly.older
+    }
+
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
-            if let Some(assembled) = assembly.run(chain).await {
+            if let Some(assembled) = Arc::clone(&assembly).run(chain).await {
                 assembled.settle().await;
-                assembled.publish();
+                assembled.publish(&assembly);
             }
         })
     }
@@ -102,10 +114,10 @@ impl Assembler {
             .map(|chain| {
                 let (assembly, together) = (Arc::clone(&self.assembly), Arc::clone(&together));
                 self.threads.spawn(async move {
-                    let assembled = assembly.run(chain).await;
+                    let assembled = Arc::clone(&assembly).run(chain).await;
                     if let Some(late) = assembled.and_then(|it| together.add(it)) {
                         late.settle().await;
-                        late.publish();
+                        late.publish(&assembly);
                     }
                 })
             })
@@ -122,7 +134,9 @@ impl Assembler {
         let assembled = together.close();
         let heirs = assembled.iter().flat_map(|it| it.heirs.clone()).collect();
         self.threads.block_on(heritage::settle_all(heirs));
-        assembled.into_iter().for_each(Assembled::publish);
+        for it in assembled {
+            it.publish(&self.assembly);
+        }
         if done.is_err() {
             tracing::warn!(
                 "some confs are still being configured after {within:?}: until then they keep what they had"
@@ -145,8 +159,9 @@ impl Assembled {
         heritage::settle_all(self.heirs.clone()).await;
     }
 
-    fn publish(self) {
+    fn publish(self, assembly: &Assembly) {
         self.chain.publish(self.number, self.links);
+        assembly.older.note(&self.chain, &assembly.registry);
     }
 }
 
@@ -241,10 +256,22 @@ impl Assembly {
             let code = || self.prepared.get(&generation, &chain.conf, index);
             match during(generation.number, activity::CONFIGURE, chain.token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
-                Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
+                Err(error) => {
+                    let before = before.filter(|before| matches!(before, LinkState::Ready(_)));
+                    let before = before.or_else(|| self.inherited_link(&chain, index));
+                    refused_link(&chain, &generation, before.as_ref(), &error)
+                }
             }
         };
         tokio::task::spawn_blocking(configure).await.ok()
+    }
+
+    /// The older build that the worker before this one served the conf with, if there is one. Runs author code.
+    fn inherited_link(&self, chain: &Chain, index: usize) -> Option<LinkState> {
+        let older = self.older.build(chain, index)?;
+        let code = || self.prepared.get(&older, &chain.conf, index);
+        let prepared = during(older.number, activity::CONFIGURE, chain.token, code);
+        prepared.ok().map(LinkState::Ready)
     }
 }
 
