@@ -10,6 +10,7 @@ pub mod cargo;
 pub mod codegen;
 pub mod demo;
 pub mod elsewhere;
+pub mod freeze;
 pub mod lint;
 pub mod plugins;
 pub mod test;

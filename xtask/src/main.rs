@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, lint, plugins, test, tidy};
+use xtask::{bench, codegen, demo, freeze, lint, plugins, test, tidy};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -63,6 +63,12 @@ const TASKS: &[Task] = &[
         arguments: "[--check]",
         about: "make the code for the gateway's messages from its schema",
         run: codegen::run,
+    },
+    Task {
+        name: "freeze",
+        arguments: "[--seal]",
+        about: "record the ABI version of plugin-api as a kept one, with a plugin and a loader (tests/frozen)",
+        run: freeze::run,
     },
 ];
 
