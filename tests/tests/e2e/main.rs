@@ -18,6 +18,7 @@ mod listing;
 mod log_phase;
 mod logging;
 mod peers_bugs;
+mod new_plugin;
 mod probe;
 mod processes;
 mod readme;
