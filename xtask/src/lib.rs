@@ -15,6 +15,7 @@ pub mod lint;
 pub mod plugins;
 pub mod test;
 pub mod tidy;
+pub mod torture;
 
 use anyhow::{Result, bail};
 
