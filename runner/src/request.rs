@@ -30,6 +30,7 @@ pub mod reply;
 pub mod run;
 pub mod service;
 pub mod state;
+pub mod steps;
 pub mod watched;
 
 use std::sync::LazyLock;
