@@ -33,6 +33,7 @@ pub mod run;
 pub mod saved;
 pub mod service;
 pub mod state;
+pub mod steps;
 pub mod watched;
 
 use std::sync::LazyLock;
