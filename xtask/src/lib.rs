@@ -16,6 +16,7 @@ pub mod plugins;
 pub mod sanitize;
 pub mod test;
 pub mod tidy;
+pub mod torture;
 
 use anyhow::{Result, bail};
 

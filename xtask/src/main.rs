@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, freeze, lint, plugins, sanitize, test, tidy};
+use xtask::{bench, codegen, demo, freeze, lint, plugins, sanitize, test, tidy, torture};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -45,6 +45,12 @@ const TASKS: &[Task] = &[
         arguments: "[--guard] [--json FILE] [--plot FILE] [--help]",
         about: "measure the runner against the fastest server there can be",
         run: bench::run,
+    },
+    Task {
+        name: "torture",
+        arguments: "[--swaps N] [--crashes N] [--recycles N] [--seconds S] [--debug] [--help]",
+        about: "swap, break and crash plugins under a load of calls each of whose answers is checked",
+        run: torture::run,
     },
     Task {
         name: "lint",

@@ -27,7 +27,7 @@ const UNSAFE: &[&str] = &[
     "plugin-api/macros/src/plugin.rs",
     "plugin-api/src/testing/",
     "plugin-api/tests/events.rs",
-    "example-plugins/misbehaving/src/lib.rs",
+    "example-plugins/misbehaving/src/",
     "runner/src/plugins/blame/crash.rs",
     "runner/src/plugins/blame/page.rs",
     "runner/src/plugins/library.rs",
