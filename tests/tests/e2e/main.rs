@@ -14,6 +14,8 @@ mod failing;
 mod framing;
 mod hanging;
 mod kong_plugins;
+mod laying;
+mod limits;
 mod listing;
 mod log_phase;
 mod logging;
