@@ -22,6 +22,7 @@ pub mod host;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;
+pub mod observer;
 pub mod overlay;
 pub mod permits;
 pub mod plugin_log;
