@@ -9,8 +9,7 @@ use plugin_api::abi::numbers::phase as numbers;
 use super::chain::{Link, LinkState, Snapshot, phases};
 use super::service::Blame;
 use super::state::{Changes, Running, State};
-
-use super::{host, permits, steps};
+use super::{host, observer, permits, steps};
 use crate::config::OnFailure;
 use crate::plugins::generation::phase_name;
 use crate::plugins::instance::{Decision, Prepared};
@@ -184,9 +183,16 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
 /// Runs the phase that `state.running` names.
 pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
     let phase = state.running.phase;
+    let watched = observer::observer().map(|observer| {
+        observer.enters(state);
+        (observer, Instant::now())
+    });
     blame.enter(state.running.generation, phase as u8);
     let decision = host::lend(state, |call| prepared.run(phase, call));
     blame.leave();
+    if let Some((observer, started)) = watched {
+        observer.left(state, prepared.generation(), decision, started.elapsed());
+    }
     decision
 }
 
