@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use plugin_api::{
-    ConfContext, InitContext, Next, Plugin, Purpose, Request, Response, Result, Value, bail,
+    ConfContext, InitContext, Next, Plugin, Purpose, Request, Response, Result, State, Value, bail,
     config, plugin, tracing,
 };
 
@@ -117,6 +117,23 @@ impl Plugin for Misbehaving {
             response.set_header("x-told", format!("{}|{}|{call}", mark(), conf.0.text))?;
         }
         trouble(&conf.0, "header_filter")
+    }
+
+    fn export_state(&self, conf: &Prepared) -> Option<State> {
+        match conf.0.mode.as_str() {
+            "state_refused" => Some(State::new(7, "a state")),
+            "state_huge" => Some(State::new(1, vec![b'x'; State::MAX_LEN + 1])),
+            "state_panic" => panic!("handed on as it was told to"),
+            "state_hang" => {
+                wait(u64::MAX);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn import_state(&self, _: &Prepared, state: State) -> Result<()> {
+        bail!("version {} of a state is not known", state.version)
     }
 }
 

@@ -23,7 +23,7 @@ use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::bindings::Bindings;
-use super::supervisor::{Event, Libraries, Questions, Since, Stager, Supervisor};
+use super::supervisor::{Event, Libraries, Older, Questions, Since, Stager, Supervisor};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -56,6 +56,9 @@ fn run(
     tracing::info!("plugin-runner {version}, plugin ABI {ABI_MAJOR}.{ABI_MINOR}");
     if let Err(cause) = descriptors::close_on_exec() {
         tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
+    }
+    if let Err(cause) = descriptors::allow_many() {
+        tracing::debug!(cause = %cause, "the limit of open files stays as it was");
     }
     if !options.no_supervisor {
         return supervise(config, options, telemetry, Host::Processes);
@@ -262,6 +265,7 @@ fn libraries(
         probe_again: HashSet::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
+        older: Older::default(),
         fault: None,
     };
     let Some(folder) = &config.plugins.dir else {

@@ -1,10 +1,5 @@
 //! A short run, as part of every test run.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on panics, and says where"
-)]
-
 use std::path::PathBuf;
 use std::time::Duration;
 
