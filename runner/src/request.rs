@@ -19,6 +19,7 @@ pub mod edit;
 pub mod end;
 pub mod hook;
 pub mod host;
+pub mod index;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;

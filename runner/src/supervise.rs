@@ -13,6 +13,7 @@ mod descriptors;
 pub mod fingerprint;
 mod fit;
 pub mod folder;
+mod heap;
 mod leave;
 mod output;
 mod parent;
