@@ -2,8 +2,10 @@
 
 mod ask;
 mod explain;
+mod hold;
 mod list;
 mod log_level;
+mod new;
 mod release;
 mod reload;
 mod start;
@@ -18,6 +20,7 @@ use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
 use crate::{dev, exit};
 pub use list::{List, Place, Schema};
+pub use new::New;
 pub use start::Start;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -51,8 +54,12 @@ pub enum Command {
     Start(Start),
     Status(status::Show),
     Reload(reload::Reload),
+    #[command(name = "rollback")]
+    RollBack(hold::RollBack),
+    Quarantine(hold::Quarantine),
     Release(release::Release),
     LogLevel(log_level::SetLevel),
+    New(New),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     List(List),
@@ -89,6 +96,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
+        Command::New(new) => new.run(),
         Command::Dev(options) => dev::run(options),
         Command::List(list) => list.run(),
         Command::Schema(schema) => schema.run(),
@@ -96,6 +104,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
         Command::Release(release) => release.run(),
+        Command::RollBack(rollback) => rollback.run(),
+        Command::Quarantine(quarantine) => quarantine.run(),
         Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),

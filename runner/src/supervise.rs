@@ -14,6 +14,7 @@ pub mod fingerprint;
 mod fit;
 pub mod folder;
 mod heap;
+mod last_good;
 mod leave;
 mod output;
 mod parent;

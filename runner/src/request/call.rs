@@ -22,7 +22,7 @@ use super::run::{self, Place, Verdict};
 use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement};
 use super::state::{Message, State};
 use super::watched::WatchedCall;
-use super::{failures, reply};
+use super::{failures, reply, steps};
 use crate::plugins::generation::Generation;
 use crate::protocol::frame::TooLong;
 use crate::protocol::message::{self, ExtraInfo, Question};
@@ -127,6 +127,7 @@ impl PluginCall {
         let state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
         let mut state = ManuallyDrop::new(state);
         let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        steps::over(&state);
         let start = out.len();
         if verdict == Verdict::Answer
             && let Err(error) = reply::write(&state, out)

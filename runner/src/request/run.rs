@@ -6,9 +6,10 @@ use std::time::Instant;
 use plugin_api::abi::numbers::phase as numbers;
 
 use super::chain::{Link, LinkState, Snapshot, phases};
-use super::host;
 use super::service::Blame;
 use super::state::{Changes, Running, State};
+
+use super::{host, permits, steps};
 use crate::config::OnFailure;
 use crate::plugins::generation::phase_name;
 use crate::plugins::instance::{Decision, Prepared};
@@ -33,6 +34,7 @@ pub enum Place {
 
 /// Runs the chain.
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
+    state.steps = steps::wanted();
     if !snapshot.plain
         && let Some(verdict) = failing(snapshot, state)
     {
@@ -149,7 +151,11 @@ fn step(
 ) -> Decision {
     let restore =
         (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
+    let watched = steps::begin(state);
     let decision = enter(prepared, state, blame, place);
+    if let Some(watched) = watched {
+        watched.end(&link.name, state, decision);
+    }
     let Decision::Failed { panicked } = decision else {
         return decision;
     };
@@ -171,11 +177,14 @@ fn step(
 }
 
 fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place) -> Decision {
+    let pace = &prepared.generation().pace;
     let started = (place == Place::Thread).then(Instant::now);
+    if started.is_some() {
+        permits::keep_only(pace.threads());
+    }
     state.asked = false;
     let decision = lend(prepared, state, blame);
     prepared.generation().tally.ran();
-    let pace = &prepared.generation().pace;
     match started {
         Some(started) => pace.ran_on_thread(started.elapsed(), state.asked),
         None if state.asked => pace.asked_on_loop(),
