@@ -20,6 +20,7 @@ pub mod end;
 pub mod heritage;
 pub mod hook;
 pub mod host;
+pub mod index;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;

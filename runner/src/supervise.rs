@@ -13,6 +13,7 @@ mod descriptors;
 pub mod fingerprint;
 mod fit;
 pub mod folder;
+mod heap;
 mod last_good;
 mod leave;
 mod output;

@@ -248,7 +248,7 @@ impl Service for Calls {
         };
         let is_active = self.bindings.is_active();
         let admitted = self.chains.with(token, |chain| {
-            chain.touch(now);
+            chain.touch();
             let snapshot = chain.snapshot();
             let bindings = is_active.then(|| (Arc::clone(chain), Arc::clone(&self.bindings)));
             let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));
