@@ -17,6 +17,7 @@ mod kong_plugins;
 mod listing;
 mod log_phase;
 mod logging;
+mod new_plugin;
 mod probe;
 mod processes;
 mod readme;
