@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
 mod ask;
+mod completions;
 mod explain;
 mod list;
 mod log_level;
@@ -61,6 +62,7 @@ pub enum Command {
     List(List),
     Explain(explain::Explain),
     Schema(Schema),
+    Completions(completions::Completions),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
@@ -101,6 +103,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reload(reload) => reload.run(),
         Command::Release(release) => release.run(),
         Command::LogLevel(level) => level.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),
     }
