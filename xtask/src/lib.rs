@@ -9,11 +9,15 @@ pub mod bench;
 pub mod cargo;
 pub mod codegen;
 pub mod demo;
+pub mod dist;
 pub mod elsewhere;
+mod http;
 pub mod lint;
 pub mod plugins;
+mod running;
 pub mod test;
 pub mod tidy;
+pub mod walk;
 
 use anyhow::{Result, bail};
 

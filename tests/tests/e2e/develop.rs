@@ -47,6 +47,14 @@ fn what_is_saved_serves_and_what_does_not_build_leaves_the_old_build_serving() {
 }
 
 #[test]
+fn what_the_readme_tells_newcomers_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = xtask::cargo::target_folder().unwrap();
+    let runner = artifacts::runner();
+    xtask::walk::middle(folder.path(), runner, &target).unwrap();
+}
+
+#[test]
 fn until_the_first_build_is_good_requests_get_503_with_the_reason() {
     let copy = Copy::new("stop", "dev-first").unwrap();
     copy.replace("use plugin_api", "nonsense; use plugin_api")
