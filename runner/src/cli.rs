@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod completions;
 mod explain;
 mod hold;
 mod list;
@@ -68,6 +69,7 @@ pub enum Command {
     List(List),
     Explain(explain::Explain),
     Schema(Schema),
+    Completions(completions::Completions),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
@@ -114,6 +116,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::RollBack(rollback) => rollback.run(),
         Command::Quarantine(quarantine) => quarantine.run(),
         Command::LogLevel(level) => level.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),
         Command::Rehearsal => rehearsal::main(),
