@@ -5,13 +5,21 @@
 //! - [`request`]: which plugins run, in what order, and what they decided
 //! - [`plugins`]: load, check, configure, call and replace plugin code
 //!
-//! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], and [`dev`],
-//! the local gateway. `ARCHITECTURE.md` has the whole picture.
+//! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], [`dev`], the
+//! local gateway, [`new`], the crate of a new plugin, and [`check`], what is to say about a library. `ARCHITECTURE.md` has the whole picture.
 
+// The system's own ways, in these files: see ARCHITECTURE.md.
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "plugin-runner runs on Linux only: it stands on its processes, sockets, memfd, inotify and /proc"
+);
+
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod exit;
+pub mod new;
 pub mod plugins;
 pub mod protocol;
 pub mod request;

@@ -15,6 +15,7 @@ use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
 use super::older::OlderBuilds;
+use super::saved::SavedState;
 use super::service::{CallKind, ErrorCode, Refused, Service};
 use crate::config::{Binding, Config};
 use crate::plugins::generation::Generation;
@@ -151,6 +152,19 @@ impl Calls {
         self.assembler.assemble_all(chains, ASSEMBLY);
     }
 
+    /// The states of all confs, for the next worker: those that come `within`, 64 MiB at most. What is left out is logged.
+    /// Calls may go on meanwhile; what they change in a conf after its state was taken is lost. Blocks: not for event loops.
+    pub fn export_states(&self, within: Duration) -> Vec<SavedState> {
+        self.assembler.export_states(within)
+    }
+
+    /// Takes the states of the worker before this one; before [`Calls::open`] or after it, but before the first call. A
+    /// state whose conf is not known yet waits a minute for it. Faults are logged, and the conf starts afresh. Blocks for
+    /// two seconds at most.
+    pub fn import_states(&self, states: Vec<SavedState>) {
+        self.assembler.import_states(states);
+    }
+
     /// How many confs each generation serves, by its number.
     pub fn confs(&self) -> HashMap<u64, usize> {
         let mut confs = HashMap::new();
@@ -170,12 +184,13 @@ impl Calls {
         current.map_or(0, |bound| bound.chains().len())
     }
 
-    /// Forgets the tokens that the gateway has forgotten long ago.
+    /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
         for chain in self.chains.expire(self.config.tokens.expire) {
             self.older.forget(&chain);
             self.tokens.forget(chain.token);
         }
+        self.assembler.expire_states();
     }
 }
 
@@ -233,7 +248,7 @@ impl Service for Calls {
         };
         let is_active = self.bindings.is_active();
         let admitted = self.chains.with(token, |chain| {
-            chain.touch(now);
+            chain.touch();
             let snapshot = chain.snapshot();
             let bindings = is_active.then(|| (Arc::clone(chain), Arc::clone(&self.bindings)));
             let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));

@@ -29,7 +29,7 @@ use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
 use super::workshop::Factory;
-use super::{descriptors, privileges, worker};
+use super::{descriptors, heap, privileges, worker};
 use crate::config::{Config, StartOptions};
 use crate::telemetry::{Sink, Style, Telemetry};
 
@@ -41,6 +41,7 @@ use crate::telemetry::{Sink, Style, Telemetry};
 /// # Errors
 /// When there is no log, no socket, no worker, or a configured user does not exist.
 pub fn start(config: Config, options: StartOptions, factory: &Factory) -> anyhow::Result<()> {
+    heap::keep_few();
     let sink = Sink::of(&config.logging);
     let style = Style::of(config.logging.format, &sink);
     let telemetry = Telemetry::init(config.logging.level, style, sink)?;
@@ -57,6 +58,9 @@ fn run(
     tracing::info!("plugin-runner {version}, plugin ABI {ABI_MAJOR}.{ABI_MINOR}");
     if let Err(cause) = descriptors::close_on_exec() {
         tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
+    }
+    if let Err(cause) = descriptors::allow_many() {
+        tracing::debug!(cause = %cause, "the limit of open files stays as it was");
     }
     if !options.no_supervisor {
         return supervise(config, options, telemetry, Host::Processes);
@@ -152,6 +156,7 @@ fn prepare(
         backoff: Backoff::default(),
         announced: false,
         stopping: false,
+        giving_back: false,
         since: Since::now(),
         questions: Questions::default(),
         admin,

@@ -33,6 +33,7 @@ use super::admin::{Admin, Reply};
 use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
+use super::heap;
 use super::last_good::LastGood;
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
@@ -97,9 +98,14 @@ pub(super) enum Timer {
     ReloadIsLate(u64),
     /// The next worker may start.
     StartWorker,
+    /// Libraries were copied, tried and loaded: what that took can be given back.
+    GiveBack,
     /// Calls in flight had their time.
     StopNow,
 }
+
+/// How long after the copy of a library memory is given back: it is tried and loaded meanwhile.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// Everything that outlives a worker.
 pub(super) struct Supervisor {
@@ -120,6 +126,8 @@ pub(super) struct Supervisor {
     pub(super) announced: bool,
     pub(super) stopping: bool,
     pub(super) since: Since,
+    /// Memory will be given back.
+    pub(super) giving_back: bool,
     /// Asked and not answered yet.
     pub(super) questions: Questions,
     /// Its socket is removed with it.
@@ -238,7 +246,10 @@ impl Supervisor {
                 }
             }
             Event::BindingsChanged => self.log_reread_bindings(),
-            Event::Staged(report) => self.staged(report),
+            Event::Staged(report) => {
+                self.give_back_soon();
+                self.staged(report);
+            }
             Event::Recalled(report) => self.recalled(report),
             Event::Probed(report) => self.probed(report),
             // What an earlier worker said does not count any more.
@@ -254,6 +265,10 @@ impl Supervisor {
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
             Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
             Event::Timer(Timer::StartWorker) => self.replace_worker(),
+            Event::Timer(Timer::GiveBack) => {
+                self.giving_back = false;
+                heap::give_back();
+            }
             Event::Timer(Timer::StopNow) => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
                 return Flow::Break(());
@@ -316,6 +331,13 @@ impl Supervisor {
     fn tell(&self, message: ToWorker) {
         if let Some(worker) = &self.worker {
             worker.tell(message);
+        }
+    }
+
+    fn give_back_soon(&mut self) {
+        if !self.giving_back {
+            self.giving_back = true;
+            self.later(BUSY, Timer::GiveBack);
         }
     }
 

@@ -16,13 +16,13 @@ use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    /// Looks at the folder soon; or says why it does not.
+    /// Looks at the folder at once; or says why it does not.
     pub(super) fn rescan(&mut self) -> Result<(), String> {
         if let Some(until) = &mut self.libraries.looked_at_until {
             *until = Instant::now() + LOOK;
         }
         if let Some(watch) = &self.libraries.watch {
-            watch.stir();
+            watch.scan_now();
             return Ok(());
         }
         let (fault, hint) = ("there is no plugins folder", "set plugins.dir");
@@ -35,7 +35,7 @@ impl Supervisor {
         if self.questions.scanned()
             && let Some(watch) = &self.libraries.watch
         {
-            watch.stir();
+            watch.scan_now();
         }
         let until = self.libraries.looked_at_until;
         if until.is_some_and(|until| Instant::now() > until) {

@@ -15,7 +15,7 @@ use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
 use crate::request::assign::{AssignToken, Stay};
 use crate::request::calls::Calls;
-use crate::request::{host, log_phase};
+use crate::request::{host, log_phase, steps};
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
@@ -43,6 +43,9 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         deadline: config.calls.deadline,
         allowed_peers: peers.collect::<Result<_, _>>()?,
     };
+    if config.steps {
+        steps::turn_on();
+    }
     // Several times in the life of an unused token, however short that is.
     let tick = (config.tokens.expire / 8).min(LONGEST_EXPIRY_TICK);
     let calls = Arc::new(Calls::new(config, tokens)?);
