@@ -6,8 +6,10 @@
 //! - [`plugins`]: load, check, configure, call and replace plugin code
 //!
 //! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], [`dev`], the
-//! local gateway, [`new`], the crate of a new plugin, and [`check`], what is to say about a library. `ARCHITECTURE.md` has the whole picture.
+//! local gateway, [`new`], the crate of a new plugin, [`check`], what is to say about a library, and [`call`], one
+//! call without a gateway. `ARCHITECTURE.md` has the whole picture.
 
+pub mod call;
 pub mod check;
 pub mod cli;
 pub mod config;
