@@ -13,6 +13,8 @@ mod descriptors;
 pub mod fingerprint;
 mod fit;
 pub mod folder;
+mod heap;
+mod last_good;
 mod leave;
 mod output;
 mod parent;

@@ -35,6 +35,9 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// The target of the line about a call: its `fields` are a JSON object that plugins have filled.
 pub const CALL_TARGET: &str = "plugin_runner::call";
 
+/// The target of the lines about a plugin's step in a call, for `dev`.
+pub const STEP_TARGET: &str = "plugin_runner::step";
+
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// The form of a line, decided. The supervisor decides it for the worker too.
@@ -57,6 +60,11 @@ pub enum Sink {
     File(PathBuf),
     /// A file or pipe that is open already: the worker's way to the supervisor.
     Open(std::fs::File),
+}
+
+/// Lines of this process for which there was no room, or that could not be written, since its start.
+pub fn dropped() -> u64 {
+    queue::DROPPED.load(Ordering::Relaxed)
 }
 
 /// What cannot be logged to.

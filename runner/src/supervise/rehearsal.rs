@@ -59,7 +59,7 @@ pub struct Plan<'a> {
 #[derive(Debug)]
 pub struct Copy {
     library: Library,
-    memory: Option<OwnedFd>,
+    memory: OwnedFd,
 }
 
 impl Copy {
@@ -74,9 +74,10 @@ impl Copy {
             allow: None,
         };
         match staging.stage(file, number) {
-            Outcome::Staged {
-                library, memory, ..
-            } => Ok(Self { library, memory }),
+            Outcome::Staged { library, copy, .. } => Ok(Self {
+                library,
+                memory: copy,
+            }),
             Outcome::Refused(_, refusal) => Err(refusal),
             Outcome::Unsettled => Err(Refusal {
                 cause: "it is being written, or gone again".to_owned(),
@@ -168,8 +169,7 @@ impl Play<'_> {
     fn open(&mut self, rehearsed: &mut Rehearsed) -> Result<(), Broken> {
         for Copy { library, memory } in &self.plan.libraries {
             let order = ToRehearsal::Library(Box::new(library.clone()), self.plan.purpose);
-            let memory: Vec<_> = memory.iter().map(AsFd::as_fd).collect();
-            let told = self.child.tell(&order, &[], &memory);
+            let told = self.child.tell(&order, &[], &[memory.as_fd()]);
             self.told(told)?;
             match self.next()?.0 {
                 FromRehearsal::Started(started) => rehearsed.started.push(*started),

@@ -40,9 +40,7 @@ pub fn probe(config: &Config, file: &Path, confs: Vec<Vec<u8>>, lines: &Lines) -
         allow: None,
     };
     let (library, memory) = match staging.stage(file, 1) {
-        Outcome::Staged {
-            library, memory, ..
-        } => (library, memory),
+        Outcome::Staged { library, copy, .. } => (library, Some(copy)),
         Outcome::Refused(_, refusal) => return Tried::Refused(refusal),
         Outcome::Unsettled => {
             return Tried::Impossible("it is being written, or gone again".to_owned());

@@ -63,6 +63,8 @@ impl Running {
             activity::START => "init_worker",
             activity::CONFIGURE => "configure",
             activity::DROP => "drop",
+            activity::EXPORT => "export_state",
+            activity::IMPORT => "import_state",
             activity::THREAD => "a thread of its own",
             phase => phase_name(phase.into()),
         }

@@ -70,7 +70,7 @@ impl Supervisor {
     }
 
     /// Lets what served before a build take over, if that may.
-    fn hold(&mut self, guilty: &Library) -> Vec<Step> {
+    pub(super) fn hold(&mut self, guilty: &Library) -> Vec<Step> {
         let file = &guilty.file;
         let reload = &mut self.libraries.reload;
         let mut steps = reload.hold(guilty.generation);
@@ -116,7 +116,8 @@ impl Supervisor {
     pub(super) fn library_of(&self, generation: u64) -> Option<&Library> {
         let reload = &self.libraries.reload;
         let serving = reload.files().filter_map(|(_, state)| state.serving);
-        let mut all = serving.chain(&self.libraries.retired);
+        let older = self.libraries.retired.iter().chain(reload.previous());
+        let mut all = serving.chain(older);
         let known = all.find(|library| library.generation == generation);
         known.or_else(|| reload.loading(generation))
     }
