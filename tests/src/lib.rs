@@ -21,6 +21,15 @@ pub mod message; // what the two ends say to each other
 pub mod runner; // the runner as a child process
 pub mod wait; // until a condition holds
 
+/// A folder of a test's own that every user may search: plugins do not run as root.
+pub fn open_folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    folder
+}
+
 /// Says in one line that a test cannot run here, past the test harness, which keeps what a test prints to itself.
 pub fn skipped(reason: &str) {
     use std::io::Write;

@@ -6,6 +6,8 @@
 )]
 
 mod bindings;
+mod calling;
+mod checking;
 mod compilers;
 mod configuration;
 mod control;
