@@ -11,7 +11,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, dist, lint, plugins, test, tidy, walk};
+use xtask::{
+    bench, codegen, demo, dist, freeze, lint, plugins, sanitize, test, tidy, torture, walk,
+};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -59,6 +61,12 @@ const TASKS: &[Task] = &[
         run: walk::run,
     },
     Task {
+        name: "torture",
+        arguments: "[--swaps N] [--crashes N] [--recycles N] [--seconds S] [--debug] [--help]",
+        about: "swap, break and crash plugins under a load of calls each of whose answers is checked",
+        run: torture::run,
+    },
+    Task {
         name: "lint",
         arguments: "",
         about: "check format, lints, licences and the house rules",
@@ -75,6 +83,18 @@ const TASKS: &[Task] = &[
         arguments: "[--check]",
         about: "make the code for the gateway's messages from its schema",
         run: codegen::run,
+    },
+    Task {
+        name: "freeze",
+        arguments: "[--seal]",
+        about: "record the ABI version of plugin-api as a kept one, with a plugin and a loader (tests/frozen)",
+        run: freeze::run,
+    },
+    Task {
+        name: "sanitize",
+        arguments: "[miri | address]",
+        about: "run tests under Miri and AddressSanitizer, where they are installed",
+        run: sanitize::run,
     },
 ];
 

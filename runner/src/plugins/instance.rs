@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plugin_api::abi::numbers::{self, decision};
 use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef, ModuleRef, Outcome};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::blame::{activity, during};
@@ -21,12 +22,14 @@ pub struct Instance {
 }
 
 /// What an instance is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// To serve calls.
     Serve,
     /// To see whether the library works, in a process that is thrown away.
     Probe,
+    /// To report on the library for a person.
+    Check,
 }
 
 impl Purpose {
@@ -35,6 +38,7 @@ impl Purpose {
         match self {
             Self::Serve => "serve",
             Self::Probe => "probe",
+            Self::Check => "check",
         }
     }
 }
@@ -148,6 +152,35 @@ impl Prepared {
     /// The generation that made it.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// Asks for its state, and the version of the form of that; `None` when there is none. Runs author code.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn export_state(&self) -> Result<Option<(u32, Vec<u8>)>, String> {
+        let Instance { module, handle, .. } = &self.generation.instance;
+        let outcome = module.export_state()(*handle, self.handle);
+        match outcome.code {
+            numbers::OK if outcome.state.is_empty() => Ok(None),
+            numbers::OK => Ok(Some((outcome.version, outcome.state.into_vec()))),
+            _ => Err(outcome.error.into_string()),
+        }
+    }
+
+    /// Gives it the state of a predecessor. Runs author code.
+    ///
+    /// # Errors
+    /// The author's reason, or it panicked.
+    pub fn import_state(&self, version: u32, state: &[u8]) -> Result<(), String> {
+        let Instance { module, handle, .. } = &self.generation.instance;
+        made(module.import_state()(
+            *handle,
+            self.handle,
+            version,
+            Bytes::new(state),
+        ))
+        .map(drop)
     }
 
     /// Runs a phase (`numbers::phase`). `call` is a call of the instance's host, on this thread.

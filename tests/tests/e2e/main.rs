@@ -6,6 +6,8 @@
 )]
 
 mod bindings;
+mod calling;
+mod checking;
 mod compilers;
 mod configuration;
 mod control;
@@ -13,11 +15,18 @@ mod crash;
 mod develop;
 mod failing;
 mod framing;
+mod frozen;
+mod hanging;
 mod kong_plugins;
+mod laying;
+mod limits;
 mod listing;
+mod load;
 mod log_phase;
 mod logging;
+mod misbehaving;
 mod new_plugin;
+mod peers_bugs;
 mod probe;
 mod processes;
 mod readme;
@@ -25,4 +34,5 @@ mod refusing;
 mod replay;
 mod serving;
 mod socket;
+mod state;
 mod swapping;

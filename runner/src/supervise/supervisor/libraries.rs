@@ -16,13 +16,13 @@ use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    /// Looks at the folder soon; or says why it does not.
+    /// Looks at the folder at once; or says why it does not.
     pub(super) fn rescan(&mut self) -> Result<(), String> {
         if let Some(until) = &mut self.libraries.looked_at_until {
             *until = Instant::now() + LOOK;
         }
         if let Some(watch) = &self.libraries.watch {
-            watch.stir();
+            watch.scan_now();
             return Ok(());
         }
         let (fault, hint) = ("there is no plugins folder", "set plugins.dir");
@@ -34,7 +34,7 @@ impl Supervisor {
         if self.questions.scanned()
             && let Some(watch) = &self.libraries.watch
         {
-            watch.stir();
+            watch.scan_now();
         }
         let until = self.libraries.looked_at_until;
         if until.is_some_and(|until| Instant::now() > until) {
@@ -47,6 +47,7 @@ impl Supervisor {
                 }
                 let steps = self.libraries.reload.scanned(Instant::now(), &scan.files);
                 self.carry_out(steps);
+                self.forget_good_once();
                 let files = &scan.files;
                 self.libraries
                     .refusals
@@ -69,17 +70,16 @@ impl Supervisor {
             Outcome::Staged {
                 library,
                 fingerprint,
-                memory,
+                copy,
             } => {
                 self.libraries.refusals.remove(&file);
                 if let Some(refusal) = self.libraries.quarantine.refusal(library.sha256) {
                     self.libraries.stager.discard(&library);
-                    self.libraries.reload.rejected(&file, Some(fingerprint));
-                    return self.log_refusal(&file, &refusal);
+                    let steps = self.libraries.reload.rejected(&file, Some(fingerprint));
+                    self.log_refusal(&file, &refusal);
+                    return self.carry_out(steps);
                 }
-                if let Some(memory) = memory {
-                    self.libraries.memory.insert(library.generation, memory);
-                }
+                self.libraries.copies.insert(library.generation, copy);
                 let steps = self.libraries.reload.staged(library, fingerprint);
                 self.carry_out(steps);
             }
@@ -90,19 +90,26 @@ impl Supervisor {
                 }
             }
             Outcome::Refused(fingerprint, refusal) => {
-                self.libraries.reload.rejected(&file, fingerprint);
+                let steps = self.libraries.reload.rejected(&file, fingerprint);
                 self.log_refusal(&file, &refusal);
+                self.carry_out(steps);
             }
         }
     }
 
     pub(super) fn loaded(&mut self, generation: u64, plugins: Vec<LoadedPlugin>) {
+        if self.older_loaded(generation) {
+            return;
+        }
         let reload = &mut self.libraries.reload;
         let Some(library) = reload.loading(generation).cloned() else {
             return;
         };
         let again = reload.serving(&library.file).is_some_and(|l| *l == library);
         let steps = reload.loaded(generation);
+        if !again {
+            self.note_good(&library, &plugins);
+        }
         match again {
             true => tracing::debug!(generation, "loaded again: {}", library.file.display()),
             false => self.log_loaded(&library, &plugins),
@@ -114,15 +121,21 @@ impl Supervisor {
             since: known.map_or_else(SystemTime::now, |offer| offer.since),
             plugins,
         };
-        if !again {
+        if !again && !self.libraries.recalled.contains_key(&generation) {
             self.libraries.refusals.remove(&library.file);
         }
-        self.libraries.offers.insert(library.file, offer);
+        self.libraries.offers.insert(library.file.clone(), offer);
+        if !again {
+            self.by_hand_loaded(&library.file);
+        }
         self.note_served();
         self.carry_out(steps);
     }
 
     pub(super) fn refused(&mut self, generation: u64, refusal: &Refusal) {
+        if self.older_refused(generation, refusal) {
+            return;
+        }
         let Some(library) = self.libraries.reload.loading(generation).cloned() else {
             return;
         };
@@ -130,7 +143,7 @@ impl Supervisor {
         if self.libraries.reload.serving(&library.file).is_none() {
             self.libraries.offers.remove(&library.file);
         }
-        self.log_refusal(&library.file, refusal);
+        self.refuse(&library, refusal);
         self.carry_out(steps);
     }
 
@@ -138,8 +151,9 @@ impl Supervisor {
         for step in steps {
             match step {
                 Step::Stage { file, generation } => self.libraries.stager.stage(file, generation),
+                Step::Recall { file, generation } => self.recall(file, generation),
                 Step::Probe(library) => self.probe(library),
-                Step::Load(library) => self.load(library),
+                Step::Load(library) => self.load(library, ToWorker::Load),
                 Step::Unload(file) => {
                     tracing::info!("{} is gone: what it offered ends", file.display());
                     self.questions
@@ -147,7 +161,9 @@ impl Supervisor {
                     self.libraries.offers.remove(&file);
                     self.note_served();
                     self.tell(ToWorker::Unload(file));
+                    self.forget_good();
                 }
+                Step::Withdraw(file) => self.withdrawn(file),
                 Step::Discard(library) => self.discard(&library),
                 Step::Retire(library) if self.worker.is_none() => self.discard(&library),
                 Step::Retire(library) => self.libraries.retired.push(library),
@@ -156,26 +172,38 @@ impl Supervisor {
         }
     }
 
-    /// Deletes the copies that only a worker that is gone had open.
+    fn withdrawn(&mut self, file: PathBuf) {
+        let line = format!("{}: what it offered ends", file.display());
+        tracing::warn!("{line}");
+        self.questions.note(&line);
+        self.libraries.offers.remove(&file);
+        self.note_served();
+        self.tell(ToWorker::Unload(file));
+    }
+
+    /// Deletes the copies that only a worker that is gone had open. Those that confs stay on are for the next one too.
     pub(super) fn discard_retired(&mut self) {
-        for library in std::mem::take(&mut self.libraries.retired) {
-            self.discard(&library);
-        }
+        let needed = self.libraries.older_needed();
+        let retired = std::mem::take(&mut self.libraries.retired);
+        let (needed, gone): (Vec<_>, Vec<_>) =
+            retired.into_iter().partition(|it| needed.contains(it));
+        self.libraries.retired = needed;
+        gone.iter().for_each(|library| self.discard(library));
     }
 
     fn discard(&mut self, library: &Library) {
-        self.libraries.memory.remove(&library.generation);
+        self.libraries.copies.remove(&library.generation);
+        self.libraries.recalled.remove(&library.generation);
         self.libraries.stager.discard(library);
     }
 
-    fn load(&self, library: Library) {
+    /// Tells the worker to load a copy, in one of the ways there are.
+    pub(super) fn load(&self, library: Library, how: fn(Library) -> ToWorker) {
         let Some(worker) = &self.worker else { return };
-        let memory = self.libraries.memory.get(&library.generation);
-        let memory = memory.map(|memory| memory.try_clone()).transpose();
-        match memory {
-            Ok(memory) => {
-                let descriptors = memory.into_iter().collect();
-                worker.tell_with(ToWorker::Load(library), Vec::new(), descriptors);
+        match self.libraries.descriptor(&library) {
+            Ok(copy) => {
+                let descriptors = copy.into_iter().collect();
+                worker.tell_with(how(library), Vec::new(), descriptors);
             }
             Err(cause) => {
                 // Without a descriptor to spare nothing works; a new worker starts over.
@@ -194,7 +222,20 @@ impl Supervisor {
             cause: "the worker ended while it loaded it".to_owned(),
             hint: Some("correct the library; it is tried again when the file changes".to_owned()),
         };
-        self.log_refusal(file, &refusal);
+        self.refuse(library, &refusal);
+    }
+
+    /// A build does not serve: that of the file, or an earlier one that was to take its place.
+    pub(super) fn refuse(&mut self, library: &Library, refusal: &Refusal) {
+        self.libraries.unusable.insert(library.sha256);
+        if !self.libraries.recalled.contains_key(&library.generation) {
+            return self.log_refusal(&library.file, refusal);
+        }
+        let Refusal { cause, hint } = refusal;
+        let (sha256, file) = (library.sha256, library.file.display());
+        tracing::warn!(cause, hint, %sha256, "an earlier build of {file} does not serve either");
+        let fault = format!("an earlier build of {file} does not serve either: {cause}");
+        self.questions.fault(&fault);
     }
 
     pub(super) fn log_refusal(&mut self, file: &Path, refusal: &Refusal) {
@@ -224,8 +265,21 @@ impl Supervisor {
     fn log_loaded(&mut self, library: &Library, plugins: &[LoadedPlugin]) {
         let file = library.file.display();
         let generation = library.generation;
-        let line = format!("{} serves: generation {generation}, {file}", names(plugins));
-        tracing::info!("{line}");
+        let names = names(plugins);
+        let line = match self.libraries.recalled.contains_key(&generation) {
+            true => {
+                format!("{names} serves from its last good copy: generation {generation}, {file}")
+            }
+            false => format!("{names} serves: generation {generation}, {file}"),
+        };
+        let refusal = self.libraries.refusals.get(&library.file);
+        match refusal.filter(|_| self.libraries.recalled.contains_key(&generation)) {
+            Some(Refusal { cause, hint }) => {
+                let sha256 = library.sha256;
+                tracing::warn!(cause, hint, %sha256, "{line}");
+            }
+            None => tracing::info!("{line}"),
+        }
         self.questions.note(&line);
     }
 

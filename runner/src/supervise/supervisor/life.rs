@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::{Flow, Supervisor, Timer};
+use super::{Flow, Libraries, Supervisor, Timer};
 use crate::plugins::blame::{Culprit, Ending, activity};
 use crate::supervise::control::message::{Start, ToWorker};
 use crate::supervise::reload::Suspect;
@@ -14,6 +14,9 @@ use crate::supervise::spawn::{Host, Outfit, Worker};
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long we wait for the worker to have drained. The last log lines need some time after it.
 const STOP: Duration = Duration::from_millis(580);
+
+/// How long a new worker waits for the last good copy of what was just quarantined: other plugins wait with it.
+const RECALL: Duration = Duration::from_millis(250);
 
 impl Supervisor {
     pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
@@ -29,12 +32,16 @@ impl Supervisor {
         tracing::debug!(pid = worker.pid(), "worker {number} started");
         self.worker = Some(worker);
         self.tell_bindings();
+        self.load_older();
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
         self.later(
             self.config.plugins.load_deadline,
             Timer::LoadsAreOver(number),
         );
+        if self.libraries.reload.is_recalling() {
+            self.later(RECALL + Duration::from_millis(1), Timer::RecallsAreOver);
+        }
         Ok(())
     }
 
@@ -66,8 +73,11 @@ impl Supervisor {
     /// Connections wait in the backlog until this: every library had its chance first. After a crash they wait for no
     /// more than what served before.
     pub(super) fn serve_if_settled(&mut self) {
-        let reload = &self.libraries.reload;
-        if reload.is_settled() || self.announced && reload.is_as_before() {
+        let Libraries { reload, older, .. } = &self.libraries;
+        let lived = self.worker.as_ref().map(Worker::lived);
+        let recalled = !reload.is_recalling() || lived > Some(RECALL);
+        let as_before = self.announced && reload.is_as_before() && recalled;
+        if (reload.is_settled() || as_before) && older.is_loaded() {
             self.serve();
         }
     }
@@ -137,11 +147,13 @@ impl Supervisor {
         self.log_culprit(&ending);
         let culprit = ending.culprit.map(|culprit| culprit.running.generation);
         let guilty = culprit.and_then(|generation| self.library_of(generation).cloned());
-        let mut steps = self.libraries.reload.worker_ended(suspect(&ending));
+        let suspect = self.older_worker_ended(suspect(&ending));
+        let mut steps = self.libraries.reload.worker_ended(suspect);
         if let Some(guilty) = guilty {
             steps.extend(self.count_crash(&guilty));
         }
         self.carry_out(steps);
+        self.hold_all_quarantined();
         self.discard_retired();
         if wait.is_zero() {
             self.replace_worker();

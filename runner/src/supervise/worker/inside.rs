@@ -13,13 +13,13 @@ use crate::plugins::blame;
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
-use crate::request::assign::AssignToken;
+use crate::request::assign::{AssignToken, Stay};
 use crate::request::calls::Calls;
 use crate::request::{host, log_phase, steps};
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
-    GenerationReport, Library, LoadedPlugin, Refusal, Report, Served, Workshop,
+    GenerationReport, Library, LoadedPlugin, Refusal, Report, Served, Sha256, Workshop,
 };
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
@@ -75,20 +75,28 @@ struct Loaded {
 
 impl Workshop for Inside {
     fn load(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal> {
-        let config = self.calls.config();
-        let candidate = fit::candidate(library, &config.plugins)?;
-        let module = candidate.open()?;
-        let mapped = memory::mapped_name(&library.path);
-        blame::note_range(library.generation, &mapped);
-        self.loaded().push(Loaded {
-            generation: library.generation,
-            plugin: candidate.about.name.clone(),
-            mapped,
-        });
-        let generation =
-            Generation::start(candidate, module, Purpose::Serve, config, host::host())?;
+        let generation = self.start(library)?;
         self.publish(&generation);
         Ok(vec![fit::offer(&generation)])
+    }
+
+    fn load_older(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal> {
+        let generation = self.start(library)?;
+        self.calls.add_older(&generation);
+        generation.set_level(telemetry::level() as u32);
+        Ok(vec![fit::offer(&generation)])
+    }
+
+    fn stays(&self, conf: Sha256, on: Vec<Stay>) {
+        self.calls.inherit(conf.0, on);
+    }
+
+    fn forbid(&self, generation: u64) {
+        let mut alive = self.calls.registry().alive().into_iter();
+        if let Some(forbidden) = alive.find(|known| known.number == generation) {
+            forbidden.forbid();
+            self.calls.reassemble(forbidden.name());
+        }
     }
 
     fn unload(&self, file: &Path) {
@@ -141,6 +149,9 @@ impl Workshop for Inside {
         Report {
             connections: server.map_or(0, Server::connections),
             stuck_loops: server.map_or(0, Server::stuck),
+            bindings: self.calls.bound(),
+            log_lines_dropped: telemetry::dropped(),
+            log_calls_dropped: log_phase::dropped(),
             generations: generations.collect(),
         }
     }
@@ -149,6 +160,22 @@ impl Workshop for Inside {
 impl Inside {
     fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, library: &Library) -> Result<Arc<Generation>, Refusal> {
+        let config = self.calls.config();
+        let candidate = fit::candidate(library, &config.plugins)?;
+        let module = candidate.open()?;
+        let mapped = memory::mapped_name(&library.path);
+        blame::note_range(library.generation, &mapped);
+        self.loaded().push(Loaded {
+            generation: library.generation,
+            plugin: candidate.about.name.clone(),
+            mapped,
+        });
+        let purpose = Purpose::Serve;
+        let started = Generation::start(candidate, module, purpose, config, host::host());
+        Ok(started?)
     }
 
     fn generation(&self, loaded: &Loaded) -> GenerationReport {
