@@ -13,6 +13,7 @@ mod configuration;
 mod control;
 mod crash;
 mod failing;
+mod for_authors;
 mod framing;
 mod frozen;
 mod hanging;
