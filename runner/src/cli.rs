@@ -3,6 +3,7 @@
 mod ask;
 mod call;
 mod check;
+mod completions;
 mod explain;
 mod hold;
 mod list;
@@ -70,6 +71,7 @@ pub enum Command {
     List(List),
     Explain(explain::Explain),
     Schema(Schema),
+    Completions(completions::Completions),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
@@ -117,6 +119,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::RollBack(rollback) => rollback.run(),
         Command::Quarantine(quarantine) => quarantine.run(),
         Command::LogLevel(level) => level.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),
         Command::Rehearsal => rehearsal::main(),
