@@ -144,10 +144,22 @@ impl Runner {
     /// # Errors
     /// It does not answer.
     pub fn reload(&self) -> Result<Reloaded> {
-        let (done, lines) = match self.ask(&Request::Reload { plugin: None })? {
+        self.done(&Request::Reload { plugin: None })
+    }
+
+    /// `plugin-runner reload --recycle`: waits until the old worker is gone.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn recycle(&self) -> Result<Reloaded> {
+        self.done(&Request::Recycle)
+    }
+
+    fn done(&self, request: &Request) -> Result<Reloaded> {
+        let (done, lines) = match self.ask(request)? {
             Answer::Done { lines } => (true, lines),
             Answer::Failed { lines } => (false, lines),
-            Answer::Status(_) => bail!("`reload` was answered with a status"),
+            Answer::Status(_) => bail!("another question was answered"),
         };
         Ok(Reloaded { done, lines })
     }
