@@ -77,7 +77,10 @@ impl Torment {
     ///
     /// # Errors
     /// The runner does not do what it has to from the beginning.
-    pub fn start(runner: Runner, builds: Builds, plan: Plan) -> Result<Self> {
+    pub fn start(runner: Runner, builds: Builds, mut plan: Plan) -> Result<Self> {
+        if !runner.can_recycle() {
+            plan.recycles = 0;
+        }
         let mut folder = Folder::new(runner.path("plugins"), runner.path("beside"));
         let ledger = Arc::new(Ledger::default());
         ledger.lay(1);
@@ -213,7 +216,8 @@ impl Torment {
         let recycled = self.runner.recycle()?;
         if !recycled.done {
             let lines = recycled.lines.join("; ");
-            self.ledger.fault(format!("the worker was not recycled: {lines}"));
+            self.ledger
+                .fault(format!("the worker was not recycled: {lines}"));
         }
         if self.runner.worker() == before {
             let fault = "the old worker is still there after a recycle";
