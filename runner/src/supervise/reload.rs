@@ -4,6 +4,7 @@
 //! A file that failed is not tried again until it changes. What serves goes on until its successor serves.
 
 mod file;
+mod recall;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -19,12 +20,16 @@ use super::workshop::Library;
 pub enum Step {
     /// Check the file and copy it; answer with `staged`, `unsettled` or `rejected`.
     Stage { file: PathBuf, generation: u64 },
+    /// Make a copy of the best build that served for this file earlier; answer with `recalled` or `not_recalled`.
+    Recall { file: PathBuf, generation: u64 },
     /// Let a probe examine it; answer with `passed`, `failed` or `unknown`.
     Probe(Library),
     /// Tell the worker to load it; answer with `loaded` or `refused`.
     Load(Library),
     /// Tell the worker that the file is gone.
     Unload(PathBuf),
+    /// Tell the worker that what the file offered ends, although it is there.
+    Withdraw(PathBuf),
     /// Delete the copy: no worker has seen it.
     Discard(Library),
     /// Delete the copy when this worker has ended.
@@ -118,8 +123,13 @@ impl Reload {
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        file.forget_hangs();
+        if !file.recalling {
+            file.forget_hangs();
+        }
         if !worker || file.loading.is_some() {
+            if file.end_recall() {
+                return vec![Step::Discard(library)]; // recalled again for the next worker
+            }
             file.tried = None; // staged again for the next worker; the verdict is known then
             file.again = file
                 .serving
@@ -140,7 +150,9 @@ impl Reload {
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        file.forget_hangs();
+        if !file.end_recall() {
+            file.forget_hangs();
+        }
         let mut steps = vec![Step::Discard(library)];
         steps.extend(self.stage_changed());
         steps
@@ -151,7 +163,9 @@ impl Reload {
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        file.hung(now);
+        if !file.end_recall() {
+            file.hung(now);
+        }
         let mut steps = vec![Step::Discard(library)];
         steps.extend(self.stage_changed());
         steps
@@ -165,7 +179,7 @@ impl Reload {
     }
 
     /// The file in this state can never be loaded.
-    pub fn rejected(&mut self, file: &Path, fingerprint: Option<Fingerprint>) {
+    pub fn rejected(&mut self, file: &Path, fingerprint: Option<Fingerprint>) -> Vec<Step> {
         if let Some(file) = self.files.get_mut(file) {
             file.staging = false;
             match fingerprint {
@@ -173,6 +187,7 @@ impl Reload {
                 None => file.tried = file.seen,
             }
         }
+        self.stage_changed()
     }
 
     /// The worker serves this generation.
@@ -181,6 +196,7 @@ impl Reload {
             return Vec::new();
         };
         file.deaths = 0;
+        file.end_recall();
         let mut steps = Vec::new();
         if loading.fresh {
             steps.extend(file.succeed(loading.library));
@@ -194,6 +210,7 @@ impl Reload {
         let Some((file, loading)) = self.answered(generation) else {
             return Vec::new();
         };
+        file.end_recall();
         if !loading.fresh {
             file.serving = None;
         }
@@ -273,12 +290,6 @@ impl Reload {
         self.worker && !self.files.values().any(again)
     }
 
-    /// What served in each file before what serves in it, and takes over if that has to go.
-    pub fn previous(&self) -> impl Iterator<Item = &Library> {
-        let files = self.files.values();
-        files.filter_map(|file| file.previous.as_ref())
-    }
-
     /// What this file serves with.
     pub fn serving(&self, file: &Path) -> Option<&Library> {
         self.files.get(file)?.serving.as_ref()
@@ -325,16 +336,23 @@ impl Reload {
             return Vec::new();
         }
         let mut steps = Vec::new();
+        let mut lacking = Vec::new();
         for (path, file) in &mut self.files {
-            if file.is_changed() && !file.is_busy() {
+            if file.is_busy() {
+                continue;
+            }
+            if file.is_changed() {
                 file.staging = true;
                 self.last_generation += 1;
                 steps.push(Step::Stage {
                     file: path.clone(),
                     generation: self.last_generation,
                 });
+            } else if file.lacks_good() {
+                lacking.push(path.clone());
             }
         }
+        steps.extend(lacking.iter().map(|file| self.recall(file)));
         steps
     }
 }

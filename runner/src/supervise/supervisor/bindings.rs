@@ -1,6 +1,7 @@
 //! The file with the bindings: read at the start and whenever it changes. A file with faults changes nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::reread::Reread;
 use super::{Event, Supervisor};
 use crate::config::{self, Binding, Config};
+use crate::protocol::message::PrepareConf;
+use crate::request::binder;
+use crate::supervise::admin::message;
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::fingerprint::Fingerprint;
 
@@ -21,6 +25,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub(in crate::supervise) struct Bindings {
     file: Option<PathBuf>,
     read: Vec<Binding>,
+    /// Why the file as it is now is not taken up.
+    fault: Option<String>,
 }
 
 impl Bindings {
@@ -43,8 +49,33 @@ impl Bindings {
         if config.plugins.hot_reload {
             watch(file.clone(), seen, events.clone())?;
         }
-        let file = Some(file);
-        Ok(Self { file, read })
+        Ok(Self {
+            file: Some(file),
+            read,
+            fault: None,
+        })
+    }
+
+    /// What each stands for, as the gateway would have sent it.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = Arc<[u8]>> {
+        let confs = self.read.iter().map(binder::conf);
+        confs.flat_map(|conf| {
+            let key = conf.route_key;
+            conf.plugins.into_iter().map(move |plugin| {
+                let value = String::from_utf8_lossy(&plugin.value);
+                PrepareConf::write(&key, &plugin.name, &value).into()
+            })
+        })
+    }
+
+    /// For people who ask. What serves is known to the worker.
+    pub(super) fn status(&self) -> message::Bindings {
+        message::Bindings {
+            file: self.file.clone().filter(|_| !self.read.is_empty()),
+            read: self.read.len(),
+            serving: 0,
+            fault: self.fault.clone(),
+        }
     }
 }
 
@@ -67,8 +98,9 @@ impl Supervisor {
             return;
         };
         match config::bindings(file) {
-            Ok(read) if read == self.bindings.read => {}
+            Ok(read) if read == self.bindings.read => self.bindings.fault = None,
             Ok(read) => {
+                self.bindings.fault = None;
                 let line = format!("{} bindings from {}", read.len(), file.display());
                 reread.lines.push(line);
                 self.bindings.read = read;
@@ -76,6 +108,7 @@ impl Supervisor {
             }
             Err(faults) => {
                 let fault = format!("the bindings stay as they were: {faults}");
+                self.bindings.fault = Some(faults.to_string());
                 reread.faults.push(fault);
             }
         }
