@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use super::chain::{Chain, Link, LinkState};
-use super::heritage::{self, Heir};
+use super::conf::Conf;
+use super::heritage::{self, Inheritance};
 use super::prepared::PreparedConfs;
 use super::saved::SavedState;
-use crate::config::Config;
+use crate::config::{Config, OnFailure};
 use crate::plugins::blame::{activity, during};
 use crate::plugins::generation::Generation;
-use crate::plugins::instance::Prepared;
 use crate::plugins::registry::{Registry, Unserved};
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
@@ -31,7 +32,7 @@ pub struct Assembler {
 
 /// What an assembly needs.
 #[derive(Debug)]
-struct Assembly {
+pub(super) struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
     prepared: PreparedConfs,
@@ -59,7 +60,7 @@ impl Assembler {
     }
 
     /// Assembles a chain, soon.
-    pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
+    pub fn assemble(&self, chain: Arc<Chain>) -> JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
             if let Some(assembled) = assembly.run(chain).await {
@@ -88,9 +89,32 @@ impl Assembler {
         self.assembly.prepared.expire();
     }
 
-    /// Runs something when it has time. `job` runs no author code.
-    pub fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
-        self.threads.spawn(job);
+    /// Runs something when it has time. `job` itself runs no author code.
+    pub fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.threads.spawn(job)
+    }
+
+    /// Waits for something that was spawned. Not for event loops.
+    pub fn wait(&self, jobs: Vec<JoinHandle<()>>, within: Duration) {
+        let all = async {
+            for job in jobs {
+                // Only the end of the runtime ends a job before its time.
+                let _ = job.await;
+            }
+        };
+        let done = self
+            .threads
+            .block_on(async { tokio::time::timeout(within, all).await });
+        if done.is_err() {
+            tracing::warn!(
+                "some confs are still being configured after {within:?}: until then they keep what they had"
+            );
+        }
+    }
+
+    /// What it takes to configure a conf.
+    pub(super) fn assembly(&self) -> Arc<Assembly> {
+        Arc::clone(&self.assembly)
     }
 
     /// Assembles chains and publishes them together, so that all routes move to a new build at once. Waits for them,
@@ -110,24 +134,11 @@ impl Assembler {
                 })
             })
             .collect();
-        let all = async {
-            for job in jobs {
-                // Only the end of the runtime ends a job before its time.
-                let _ = job.await;
-            }
-        };
-        let done = self
-            .threads
-            .block_on(async { tokio::time::timeout(within, all).await });
+        self.wait(jobs, within);
         let assembled = together.close();
         let heirs = assembled.iter().flat_map(|it| it.heirs.clone()).collect();
         self.threads.block_on(heritage::settle_all(heirs));
         assembled.into_iter().for_each(Assembled::publish);
-        if done.is_err() {
-            tracing::warn!(
-                "some confs are still being configured after {within:?}: until then they keep what they had"
-            );
-        }
     }
 }
 
@@ -137,7 +148,7 @@ struct Assembled {
     number: u64,
     links: Vec<Link>,
     /// Who takes over a state before they serve.
-    heirs: Vec<(Arc<Heir>, Arc<Prepared>)>,
+    heirs: Vec<Inheritance>,
 }
 
 impl Assembled {
@@ -188,12 +199,17 @@ impl Assembly {
             let before = before.links.get(index).map(|link| link.state.clone());
             links.push(Link {
                 name: conf.name.clone(),
-                state: Arc::clone(&self).link(&chain, index, before).await?,
+                state: Arc::clone(&self)
+                    .link(&chain.conf, index, chain.token, before)
+                    .await?,
                 on_failure: self.config.plugins.on_failure(&conf.name),
                 scoped: None,
             });
         }
-        let heirs = self.heirs(&chain, &links);
+        let states = links.iter().map(|link| &link.state);
+        let heirs = states.enumerate();
+        let heirs = heirs.filter_map(|(index, state)| self.heir(&chain.conf, index, state));
+        let heirs = heirs.collect();
         Some(Assembled {
             chain,
             number,
@@ -202,31 +218,38 @@ impl Assembly {
         })
     }
 
-    fn heirs(&self, chain: &Chain, links: &[Link]) -> Vec<(Arc<Heir>, Arc<Prepared>)> {
-        let links = links.iter().enumerate();
-        let heirs = links.filter_map(|(index, link)| {
-            let LinkState::Ready(prepared) = &link.state else {
-                return None;
-            };
-            let heir = self
-                .prepared
-                .heir(prepared.generation(), &chain.conf, index)?;
-            Some((heir, Arc::clone(prepared)))
-        });
-        heirs.collect()
+    /// Who takes over the state of a conf, if it has any.
+    pub(super) fn heir(&self, conf: &Conf, index: usize, state: &LinkState) -> Option<Inheritance> {
+        let LinkState::Ready(prepared) = state else {
+            return None;
+        };
+        let heir = self.prepared.heir(prepared.generation(), conf, index)?;
+        Some((heir, Arc::clone(prepared)))
     }
 
-    /// `None` as with `run`.
-    async fn link(
+    /// Number of the generation that serves a plugin.
+    pub(super) fn serving(&self, plugin: &str) -> Option<u64> {
+        let serving = self.registry.serving(plugin).ok();
+        serving.map(|generation| generation.number)
+    }
+
+    /// What the failure of a plugin means for its calls.
+    pub(super) fn on_failure(&self, plugin: &str) -> OnFailure {
+        self.config.plugins.on_failure(plugin)
+    }
+
+    /// What a conf runs with: what it had `before` if that is still what serves. `None`: as with `run`.
+    pub(super) async fn link(
         self: Arc<Self>,
-        chain: &Arc<Chain>,
+        conf: &Arc<Conf>,
         index: usize,
+        token: u32,
         before: Option<LinkState>,
     ) -> Option<LinkState> {
-        let name = &chain.conf.plugins[index].name;
+        let name = &conf.plugins.get(index)?.name;
         let generation = match self.registry.serving(name) {
             Ok(generation) => generation,
-            Err(unserved) => return Some(unserved_link(chain, name, &unserved, &self.config)),
+            Err(unserved) => return Some(unserved_link(conf, name, &unserved, &self.config)),
         };
         if let Some(LinkState::Ready(prepared)) = &before
             && prepared.generation().number == generation.number
@@ -235,20 +258,20 @@ impl Assembly {
         }
         // Held for this conf alone: the chain's other plugins are not kept from other routes.
         let permit = Arc::clone(&generation.configuring).acquire_owned().await;
-        let chain = Arc::clone(chain);
+        let conf = Arc::clone(conf);
         let configure = move || {
             let _permit = permit;
-            let code = || self.prepared.get(&generation, &chain.conf, index);
-            match during(generation.number, activity::CONFIGURE, chain.token, code) {
+            let code = || self.prepared.get(&generation, &conf, index);
+            match during(generation.number, activity::CONFIGURE, token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
-                Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
+                Err(error) => refused_link(&conf, &generation, before.as_ref(), &error),
             }
         };
         tokio::task::spawn_blocking(configure).await.ok()
     }
 }
 
-fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved, config: &Config) -> LinkState {
+fn unserved_link(conf: &Conf, name: &str, unserved: &Unserved, config: &Config) -> LinkState {
     let (cause, hint) = match unserved {
         Unserved::Unknown if !config.plugins.wants(name) => (
             format!("plugin `{name}` is not enabled"),
@@ -274,7 +297,7 @@ fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved, config: &Config
         ),
     };
     tracing::error!(
-        route_key = chain.conf.route_key,
+        route_key = conf.route_key,
         hint,
         "{cause}: calls of this route are answered with an error"
     );
@@ -283,13 +306,13 @@ fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved, config: &Config
 
 /// A conf that the new generation refuses stays on the old one; without one its calls fail.
 fn refused_link(
-    chain: &Chain,
+    conf: &Conf,
     generation: &Generation,
     before: Option<&LinkState>,
     error: &str,
 ) -> LinkState {
     let (plugin, version) = (generation.name(), &generation.about.version);
-    let route_key = &chain.conf.route_key;
+    let route_key = &conf.route_key;
     if let Some(LinkState::Ready(prepared)) = before {
         let old = prepared.generation();
         tracing::warn!(

@@ -10,7 +10,7 @@ use super::assemble::Assembler;
 use super::binder::Bindings;
 use super::call::PluginCall;
 use super::call_binding::CallBinding;
-use super::chain::Chain;
+use super::chain::{Chain, Link, LinkState};
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
@@ -108,18 +108,26 @@ impl Calls {
         Ok(token)
     }
 
-    /// Moves the chains that name these plugins to what serves them now. Waits for their confs.
+    /// Moves the chains and bindings that name these plugins to what serves them now. Waits for their confs.
     pub fn moved(&self, changes: &[Change]) {
         let mut chains: Vec<Arc<Chain>> = Vec::new();
         let mut bound = Vec::new();
         for change in changes {
             chains.extend(self.chains.naming(&change.name));
-            bound.extend(self.bindings.naming(&change.name));
+            bound.push(self.bindings.follow(&change.name, &self.assembler));
         }
         chains.sort_by_key(|chain| chain.token);
         chains.dedup_by_key(|chain| chain.token);
-        chains.extend(bound);
         self.assembler.assemble_all(chains, ASSEMBLY);
+        self.assembler.wait(bound, ASSEMBLY);
+        self.forget_plans();
+    }
+
+    /// What was planned with an old build would keep it.
+    fn forget_plans(&self) {
+        if let Some(bound) = self.bindings.current() {
+            bound.forget_plans();
+        }
     }
 
     /// The states of all confs, for the next worker: those that come `within`, 64 MiB at most. What is left out is logged.
@@ -138,13 +146,16 @@ impl Calls {
     /// How many confs each generation serves, by its number.
     pub fn confs(&self) -> HashMap<u64, usize> {
         let mut confs = HashMap::new();
-        let bound = self.bindings.current();
-        let bound = bound.iter().flat_map(|bound| bound.chains()).cloned();
-        for chain in self.chains.all().into_iter().chain(bound) {
-            for prepared in chain.snapshot().ready() {
+        let mut count = |link: &Link| {
+            if let LinkState::Ready(prepared) = &link.state {
                 *confs.entry(prepared.generation().number).or_default() += 1;
             }
+        };
+        for chain in self.chains.all() {
+            chain.snapshot().links.iter().for_each(&mut count);
         }
+        let bound = self.bindings.current();
+        bound.iter().flat_map(|bound| bound.links()).for_each(count);
         confs
     }
 
@@ -154,6 +165,7 @@ impl Calls {
             self.tokens.forget(token);
         }
         self.assembler.expire_states();
+        self.forget_plans();
     }
 }
 

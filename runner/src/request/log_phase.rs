@@ -144,7 +144,7 @@ fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
     blame.on_token(snapshot.token);
     for (index, link) in snapshot.links.iter().enumerate() {
         let resolved = link.resolve(state.whom());
-        let LinkState::Ready(prepared) = &*resolved else {
+        let LinkState::Ready(prepared) = resolved else {
             continue;
         };
         if !prepared.generation().has(phase::LOG) {

@@ -1,6 +1,5 @@
 //! Runs the plugins of a call: all run one phase, then all run the next. Ends at the first answer.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,7 +61,7 @@ fn run_phase(
 ) -> Option<Verdict> {
     for (index, link) in snapshot.links.iter().enumerate() {
         let resolved = match &link.scoped {
-            None => Cow::Borrowed(&link.state),
+            None => &link.state,
             Some(scoped) => {
                 let whom = state.whom();
                 if whom.is_none() {
@@ -71,7 +70,7 @@ fn run_phase(
                 link.resolve(whom)
             }
         };
-        let prepared = match &*resolved {
+        let prepared = match resolved {
             LinkState::Ready(prepared) if prepared.generation().has(phase) => prepared,
             LinkState::Failing(reason) if link.scoped.is_some() => {
                 log_failing(link, reason, state);
