@@ -23,6 +23,7 @@ pub mod host;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;
+pub mod older;
 pub mod overlay;
 pub mod permits;
 pub mod plugin_log;
@@ -32,6 +33,7 @@ pub mod run;
 pub mod saved;
 pub mod service;
 pub mod state;
+pub mod steps;
 pub mod watched;
 
 use std::sync::LazyLock;

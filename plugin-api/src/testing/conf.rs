@@ -43,8 +43,16 @@ impl Instance {
     /// # Errors
     /// What `init_worker` said.
     pub fn new<P: Plugin>(settings: &Value) -> Result<Self> {
+        Self::of_module(shim::module::<P>(), P::PHASES, settings)
+    }
+
+    /// As [`Instance::new`], for the functions of any library; `phases` as bits `1 << numbers::phase`.
+    ///
+    /// # Errors
+    /// What `init_worker` said.
+    #[doc(hidden)]
+    pub fn of_module(module: ModuleRef, phases: u32, settings: &Value) -> Result<Self> {
         events::connect();
-        let module = shim::module::<P>();
         let about: Value = serde_json::from_str(module.describe()().as_str())?;
         let context = json!({
             "purpose": "serve",
@@ -57,7 +65,7 @@ impl Instance {
         Ok(Self(Arc::new(Inner {
             module,
             handle: handle(made)?,
-            phases: P::PHASES,
+            phases,
             needs: about["needs"].clone(),
         })))
     }

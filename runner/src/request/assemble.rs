@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::chain::{Chain, Link, LinkState};
 use super::conf::Conf;
 use super::heritage::{self, Inheritance};
+use super::older::OlderBuilds;
 use super::prepared::PreparedConfs;
 use super::saved::SavedState;
 use crate::config::{Config, OnFailure};
@@ -22,6 +23,9 @@ use crate::plugins::registry::{Registry, Unserved};
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
 const THREADS: usize = 64;
+
+/// For blame: no gateway has named the conf of a binding.
+const BINDING: u32 = 0;
 
 /// Configures confs, off the event loops.
 #[derive(Debug)]
@@ -36,12 +40,17 @@ pub(super) struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
     prepared: PreparedConfs,
+    older: Arc<OlderBuilds>,
 }
 
 impl Assembler {
     /// # Errors
     /// No thread can be had.
-    pub fn new(registry: Arc<Registry>, config: Arc<Config>) -> io::Result<Self> {
+    pub fn new(
+        registry: Arc<Registry>,
+        config: Arc<Config>,
+        older: Arc<OlderBuilds>,
+    ) -> io::Result<Self> {
         let threads = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(THREADS)
@@ -52,6 +61,7 @@ impl Assembler {
             registry,
             config,
             prepared: PreparedConfs::default(),
+            older,
         };
         Ok(Self {
             assembly: Arc::new(assembly),
@@ -59,13 +69,18 @@ impl Assembler {
         })
     }
 
+    /// What confs stay on.
+    pub fn older(&self) -> &Arc<OlderBuilds> {
+        &self.assembly.older
+    }
+
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
-            if let Some(assembled) = assembly.run(chain).await {
+            if let Some(assembled) = Arc::clone(&assembly).run(chain).await {
                 assembled.settle().await;
-                assembled.publish();
+                assembled.publish(&assembly);
             }
         })
     }
@@ -126,10 +141,10 @@ impl Assembler {
             .map(|chain| {
                 let (assembly, together) = (Arc::clone(&self.assembly), Arc::clone(&together));
                 self.threads.spawn(async move {
-                    let assembled = assembly.run(chain).await;
+                    let assembled = Arc::clone(&assembly).run(chain).await;
                     if let Some(late) = assembled.and_then(|it| together.add(it)) {
                         late.settle().await;
-                        late.publish();
+                        late.publish(&assembly);
                     }
                 })
             })
@@ -138,7 +153,9 @@ impl Assembler {
         let assembled = together.close();
         let heirs = assembled.iter().flat_map(|it| it.heirs.clone()).collect();
         self.threads.block_on(heritage::settle_all(heirs));
-        assembled.into_iter().for_each(Assembled::publish);
+        for it in assembled {
+            it.publish(&self.assembly);
+        }
     }
 }
 
@@ -156,8 +173,12 @@ impl Assembled {
         heritage::settle_all(self.heirs.clone()).await;
     }
 
-    fn publish(self) {
+    fn publish(self, assembly: &Assembly) {
         self.chain.publish(self.number, self.links);
+        let links = || self.chain.snapshot().links.clone();
+        assembly
+            .older
+            .note(&self.chain.conf, links, &assembly.registry);
     }
 }
 
@@ -264,10 +285,48 @@ impl Assembly {
             let code = || self.prepared.get(&generation, &conf, index);
             match during(generation.number, activity::CONFIGURE, token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
-                Err(error) => refused_link(&conf, &generation, before.as_ref(), &error),
+                Err(error) => {
+                    let before = before.filter(|before| matches!(before, LinkState::Ready(_)));
+                    let before = before.or_else(|| self.inherited_link(&conf, index, token));
+                    refused_link(&conf, &generation, before.as_ref(), &error)
+                }
             }
         };
         tokio::task::spawn_blocking(configure).await.ok()
+    }
+
+    /// The older build that the worker before this one served the conf with, if there is one. Runs author code.
+    fn inherited_link(&self, conf: &Conf, index: usize, token: u32) -> Option<LinkState> {
+        let older = self.older.build(conf, index)?;
+        let code = || self.prepared.get(&older, conf, index);
+        let prepared = during(older.number, activity::CONFIGURE, token, code);
+        prepared.ok().map(LinkState::Ready)
+    }
+
+    /// What a binding runs with; as [`Assembly::link`], but what it stayed on in the worker before this one comes first, as
+    /// the bindings of a plugin stay together.
+    pub(super) async fn bound_link(
+        self: Arc<Self>,
+        conf: &Arc<Conf>,
+        before: Option<LinkState>,
+    ) -> Option<LinkState> {
+        if self.older.build(conf, 0).is_none() {
+            return self.link(conf, 0, BINDING, before).await;
+        }
+        let conf = Arc::clone(conf);
+        let again = move || self.inherited_link(&conf, 0, BINDING);
+        tokio::task::spawn_blocking(again).await.ok().flatten()
+    }
+
+    /// Says what a binding runs with from now on.
+    pub(super) fn note_bound(&self, conf: &Conf, link: &Link) {
+        let links = || vec![link.clone()];
+        self.older.note(conf, links, &self.registry);
+    }
+
+    /// Says that a binding is gone.
+    pub(super) fn forget_bound(&self, conf: &Conf) {
+        self.older.forget(conf);
     }
 }
 

@@ -122,7 +122,7 @@ impl Bindings {
             );
             if first {
                 let placing = lock(&self.placing);
-                self.put(table, making.links());
+                self.put(assembly, table, making.links());
                 drop(placing);
             }
             making.wait_for_all().await;
@@ -140,7 +140,7 @@ impl Bindings {
             return Attempt::Again;
         }
         let count = links.len();
-        self.put(table, links);
+        self.put(assembly, table, links);
         if count > 0 || before.is_some() {
             tracing::info!("{count} bindings serve");
         }
@@ -183,7 +183,7 @@ impl Bindings {
         for index in its {
             links[index].clone_from(&made[index]);
         }
-        self.put(table, links);
+        self.put(assembly, table, links);
         Attempt::Done
     }
 
@@ -192,12 +192,29 @@ impl Bindings {
         wanted.as_ref().is_some_and(|it| Arc::ptr_eq(it, table))
     }
 
-    fn put(&self, table: &Arc<Table>, links: Vec<Link>) {
+    fn put(&self, assembly: &Assembly, table: &Arc<Table>, links: Vec<Link>) {
+        let before = self.current();
+        let before = before.iter().flat_map(|before| before.table().bindings());
+        before
+            .filter(|binding| table.find(binding).is_none())
+            .for_each(|gone| assembly.forget_bound(&making::conf(gone)));
+        // The older build of one that fails may still be on its way: then the others wait for it.
+        let failing = links.iter().filter(|link| is_failing(link));
+        let failing: BTreeSet<&str> = failing.map(|link| link.name.as_str()).collect();
+        for (binding, link) in table.bindings().iter().zip(&links) {
+            if !failing.contains(link.name.as_str()) {
+                assembly.note_bound(&making::conf(binding), link);
+            }
+        }
         self.active.store(!links.is_empty(), Ordering::Release);
         let bound = Bound::new(Arc::clone(table), links);
         self.current.store(Some(Arc::new(bound)));
         self.ready.send_replace(true);
     }
+}
+
+fn is_failing(link: &Link) -> bool {
+    matches!(link.state, LinkState::Failing(_))
 }
 
 /// The generations behind the bindings of each plugin.
@@ -214,17 +231,12 @@ fn generations(links: &[Link]) -> BTreeMap<&str, BTreeSet<u64>> {
 
 /// Whether a new file may serve: no binding has become worse, and no plugin would run on two builds.
 fn is_acceptable(links: &[Link], before: Option<&Bound>) -> bool {
-    let is_failing = |link: &&Link| matches!(link.state, LinkState::Failing(_));
-    let known = before.map(Bound::links).unwrap_or_default();
-    let failed: BTreeSet<&str> = known
-        .iter()
-        .filter(is_failing)
-        .map(|link| link.name.as_str())
-        .collect();
-    let refused = links.iter().filter(is_failing);
-    let refused = refused
-        .filter(|link| !failed.contains(link.name.as_str()))
-        .count();
+    let failed = before.map(Bound::links).unwrap_or_default().iter();
+    let failed = failed.filter(|link| is_failing(link));
+    let failed: BTreeSet<&str> = failed.map(|link| link.name.as_str()).collect();
+    let refused = links.iter().filter(|link| is_failing(link));
+    let refused = refused.filter(|link| !failed.contains(link.name.as_str()));
+    let refused = refused.count();
     if refused > 0 {
         tracing::error!(
             hint = "the reasons are above; mend them, and the file is taken up",

@@ -14,12 +14,14 @@ use super::chain::{Chain, Link, LinkState};
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
+use super::older::OlderBuilds;
 use super::saved::SavedState;
 use super::service::{CallKind, ErrorCode, Refused, Service};
 use crate::config::{Binding, Config};
+use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
-use crate::request::assign::AssignToken;
+use crate::request::assign::{AssignToken, Stay};
 
 /// How long a change of a library waits for the confs that name it.
 const ASSEMBLY: Duration = Duration::from_secs(2);
@@ -29,6 +31,7 @@ pub struct Calls {
     chains: Chains,
     bindings: Arc<Bindings>,
     registry: Arc<Registry>,
+    older: Arc<OlderBuilds>,
     assembler: Assembler,
     tokens: Arc<dyn AssignToken>,
     config: Arc<Config>,
@@ -40,11 +43,17 @@ impl Calls {
     pub fn new(config: Config, tokens: Arc<dyn AssignToken>) -> io::Result<Self> {
         let config = Arc::new(config);
         let registry = Arc::new(Registry::new(config.plugins.files.clone()));
+        let older = Arc::new(OlderBuilds::new(Arc::clone(&tokens)));
         Ok(Self {
             chains: Chains::default(),
             bindings: Arc::default(),
-            assembler: Assembler::new(Arc::clone(&registry), Arc::clone(&config))?,
+            assembler: Assembler::new(
+                Arc::clone(&registry),
+                Arc::clone(&config),
+                Arc::clone(&older),
+            )?,
             registry,
+            older,
             tokens,
             config,
         })
@@ -89,6 +98,24 @@ impl Calls {
                 token,
                 "the conf of an earlier worker cannot be read: {error}"
             ),
+        }
+    }
+
+    /// Takes what an earlier worker served with older builds: before it serves.
+    pub fn inherit(&self, conf: [u8; 32], stays: Vec<Stay>) {
+        self.older.inherit(conf, stays);
+    }
+
+    /// Takes a build that only confs need which the newest one refuses. Waits for them if it comes late.
+    pub fn add_older(&self, generation: &Arc<Generation>) {
+        self.registry.add_older(generation);
+        self.older.add(generation);
+        if self.registry.is_open() {
+            let name = generation.name();
+            let bound = self.bindings.follow(name, &self.assembler);
+            self.assembler
+                .assemble_all(self.chains.naming(name), ASSEMBLY);
+            self.assembler.wait(vec![bound], ASSEMBLY);
         }
     }
 
@@ -161,8 +188,9 @@ impl Calls {
 
     /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
-        for token in self.chains.expire(self.config.tokens.expire) {
-            self.tokens.forget(token);
+        for chain in self.chains.expire(self.config.tokens.expire) {
+            self.older.forget(&chain.conf);
+            self.tokens.forget(chain.token);
         }
         self.assembler.expire_states();
         self.forget_plans();

@@ -23,7 +23,7 @@ use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::bindings::Bindings;
-use super::supervisor::{Event, Libraries, Questions, Since, Stager, Supervisor};
+use super::supervisor::{Event, Libraries, Older, Questions, Since, Stager, Supervisor};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -262,6 +262,7 @@ fn libraries(
         probe_again: HashSet::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
+        older: Older::default(),
         fault: None,
     };
     let Some(folder) = &config.plugins.dir else {

@@ -5,6 +5,7 @@ pub(super) mod bindings;
 mod crashes;
 mod libraries;
 mod life;
+mod older;
 mod probes;
 mod questions;
 mod reread;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
+pub(super) use self::older::Older;
 pub(super) use self::questions::Questions;
 pub(super) use self::stager::Stager;
 use self::stager::StagerReport;
@@ -138,6 +140,8 @@ pub(super) struct Libraries {
     pub(super) memory: HashMap<u64, OwnedFd>,
     /// Copies that the living worker may have open and no later one needs.
     pub(super) retired: Vec<Library>,
+    /// Builds among those that confs stay on.
+    pub(super) older: Older,
     /// The folder's fault that was logged last.
     pub(super) fault: Option<FolderError>,
 }
@@ -274,6 +278,7 @@ impl Supervisor {
                 self.tell(ToWorker::Token { sequence, token });
             }
             FromWorker::Forget { token } => self.tokens.forget(token),
+            FromWorker::Stays { conf, on } => self.libraries.older.note(conf, on),
             FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
             FromWorker::Drained if self.stopping => return Flow::Break(()),
             FromWorker::Drained => {}

@@ -316,6 +316,10 @@ fn the_bindings_of_a_plugin_move_to_a_new_build_together_or_not_at_all() {
         .log()
         .wait_for(&["misbehaving", "all 2 of its bindings stay on generation"]);
     assert_eq!(gateway.get(&own).text(), "mark-of-the-file");
+    e2e::runner::signal_process(runner.worker(), rustix::process::Signal::KILL);
+    runner.log().wait_for(&["ready again"]);
+    let mut gateway = runner.gateway();
+    assert_eq!(gateway.get(&own).text(), "mark-of-the-file");
     runner.lay_mark("mark-number-0002");
     wait::until("the next build serves", || {
         (gateway.get(&own).text() == "mark-number-0002").then_some(())

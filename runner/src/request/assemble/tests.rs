@@ -9,26 +9,55 @@ use plugin_api::abi::{Bytes, Handle, Outcome};
 use super::*;
 use crate::plugins::instance::Prepared;
 use crate::plugins::tests::fake::{Functions, accept, generation, refuse};
+use crate::request::assign::{AssignToken, Stay};
 use crate::request::conf::{Conf, PluginConf};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Configure = extern "C" fn(Handle, Bytes, Bytes) -> Outcome;
 
+/// What the supervisor was told last.
+#[derive(Default)]
+struct Told(Mutex<Vec<Stay>>);
+
+impl AssignToken for Told {
+    fn assign(&self, _: &[u8]) -> Result<u32, String> {
+        Err("not here".to_owned())
+    }
+
+    fn forget(&self, _: u32) {}
+
+    fn stays(&self, _: &[u8; 32], on: &[Stay]) {
+        *self.0.lock().unwrap() = on.to_vec();
+    }
+}
+
 struct Runner {
     registry: Arc<Registry>,
     assembler: Assembler,
+    told: Arc<Told>,
 }
 
 impl Runner {
     fn new() -> Self {
         let registry = Arc::new(Registry::new(Default::default()));
         registry.open(&Default::default());
-        let assembler = Assembler::new(Arc::clone(&registry), Arc::default()).unwrap();
+        let told = Arc::new(Told::default());
+        let older = Arc::new(OlderBuilds::new(told.clone()));
+        let config = Arc::default();
+        let assembler = Assembler::new(Arc::clone(&registry), config, older).unwrap();
         Self {
             registry,
             assembler,
+            told,
         }
+    }
+
+    fn stays(&self) -> Vec<(usize, u64)> {
+        let told = self.told.0.lock().unwrap();
+        told.iter()
+            .map(|stay| (stay.index, stay.generation))
+            .collect()
     }
 
     fn load(&self, number: u64, plugin: &str, configure: Configure) {
@@ -313,4 +342,38 @@ fn states_go_to_another_worker_whether_or_not_their_confs_are_there_already() {
     assert_eq!(imported(), [(3, 1)]);
     let _second = new.chain("route#2#x#9", &[("p", "a")]);
     assert_eq!(imported(), [(3, 1), (4, 2)]);
+}
+
+#[test]
+fn in_the_next_worker_it_stays_there_until_a_newer_one_accepts_it() {
+    let old = Runner::new();
+    old.load(1, "q", accept);
+    old.load(2, "p", accept);
+    let both = [("q", "{}"), ("p", "{}")];
+    let chain = old.chain("route#1#x#1", &both);
+    assert_eq!(old.stays(), []);
+    old.load(3, "p", refuse);
+    old.assembler
+        .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+    assert_eq!(old.stays(), [(1, 2)]);
+
+    let new = Runner::new();
+    let older = new.assembler.older();
+    older.inherit(chain.conf.digest(), old.told.0.lock().unwrap().clone());
+    new.load(1, "q", accept);
+    new.load(3, "p", refuse);
+    let early = new.chain("route#1#x#1", &both);
+    assert_eq!(numbers(&early), [1], "its build is not loaded yet");
+    older.add(&generation(2, "p", "p.so", Functions::default()));
+    let again = new.chain("route#1#x#1", &both);
+    assert_eq!(numbers(&again), [1, 2]);
+    let another = new.chain("route#2#x#1", &both);
+    assert_eq!(numbers(&another), [1], "it was refused before, too");
+    new.load(4, "p", accept);
+    *new.told.0.lock().unwrap() = vec![Stay {
+        index: 9,
+        generation: 9,
+    }];
+    new.assembler.assemble_all(vec![again], PATIENCE);
+    assert_eq!(new.stays(), [], "nobody needs the older build any more");
 }

@@ -13,9 +13,6 @@ use crate::request::chain::{Link, LinkState};
 use crate::request::conf::{Conf, PluginConf};
 use crate::request::heritage;
 
-/// For blame: no gateway has named the conf of a binding.
-const TOKEN: u32 = 0;
-
 /// Bindings on their way to serve.
 pub(super) struct Making<'a> {
     assembly: &'a Arc<Assembly>,
@@ -42,7 +39,7 @@ impl<'a> Making<'a> {
             }
             states.push(None);
             let (assembly, conf) = (Arc::clone(assembly), Arc::new(conf(binding)));
-            jobs.spawn(async move { (index, assembly.link(&conf, 0, TOKEN, known).await) });
+            jobs.spawn(async move { (index, assembly.bound_link(&conf, known).await) });
         }
         Self {
             assembly,
@@ -109,7 +106,8 @@ fn known(before: &Bound, table: &Table, index: usize) -> Option<LinkState> {
     Some(before.links().get(place)?.state.clone())
 }
 
-fn conf(binding: &Binding) -> Conf {
+/// A binding as a conf.
+pub(super) fn conf(binding: &Binding) -> Conf {
     Conf {
         route_key: format!("binding#{}#{}", binding.scope, binding.plugin),
         plugins: vec![PluginConf {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::{Flow, Supervisor, Timer};
+use super::{Flow, Libraries, Supervisor, Timer};
 use crate::plugins::blame::{Culprit, Ending, activity};
 use crate::supervise::control::message::{Start, ToWorker};
 use crate::supervise::reload::Suspect;
@@ -29,6 +29,7 @@ impl Supervisor {
         tracing::debug!(pid = worker.pid(), "worker {number} started");
         self.worker = Some(worker);
         self.tell_bindings();
+        self.load_older();
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
         self.later(
@@ -66,8 +67,9 @@ impl Supervisor {
     /// Connections wait in the backlog until this: every library had its chance first. After a crash they wait for no
     /// more than what served before.
     pub(super) fn serve_if_settled(&mut self) {
-        let reload = &self.libraries.reload;
-        if reload.is_settled() || self.announced && reload.is_as_before() {
+        let Libraries { reload, older, .. } = &self.libraries;
+        let settled = reload.is_settled() || self.announced && reload.is_as_before();
+        if settled && older.is_loaded() {
             self.serve();
         }
     }
@@ -137,7 +139,8 @@ impl Supervisor {
         self.log_culprit(&ending);
         let culprit = ending.culprit.map(|culprit| culprit.running.generation);
         let guilty = culprit.and_then(|generation| self.library_of(generation).cloned());
-        let mut steps = self.libraries.reload.worker_ended(suspect(&ending));
+        let suspect = self.older_worker_ended(suspect(&ending));
+        let mut steps = self.libraries.reload.worker_ended(suspect);
         if let Some(guilty) = guilty {
             steps.extend(self.count_crash(&guilty));
         }
