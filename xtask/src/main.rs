@@ -11,7 +11,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, freeze, lint, plugins, test, tidy, torture};
+use xtask::{
+    bench, codegen, demo, dist, freeze, lint, plugins, sanitize, test, tidy, torture, walk,
+};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -53,6 +55,18 @@ const TASKS: &[Task] = &[
         run: torture::run,
     },
     Task {
+        name: "dist",
+        arguments: "[--here]",
+        about: "make the archive that people download, and try it from an empty folder",
+        run: dist::run,
+    },
+    Task {
+        name: "walk",
+        arguments: "[--to FOLDER] [--without-dist]",
+        about: "do what a newcomer does, from a fresh clone to a plugin that serves, and time each step",
+        run: walk::run,
+    },
+    Task {
         name: "lint",
         arguments: "",
         about: "check format, lints, licences and the house rules",
@@ -75,6 +89,12 @@ const TASKS: &[Task] = &[
         arguments: "[--seal]",
         about: "record the ABI version of plugin-api as a kept one, with a plugin and a loader (tests/frozen)",
         run: freeze::run,
+    },
+    Task {
+        name: "sanitize",
+        arguments: "[miri | address]",
+        about: "run tests under Miri and AddressSanitizer, where they are installed",
+        run: sanitize::run,
     },
 ];
 

@@ -111,12 +111,17 @@ impl Calls {
         self.registry.add_older(generation);
         self.older.add(generation);
         if self.registry.is_open() {
-            let name = generation.name();
-            let bound = self.bindings.follow(name, &self.assembler);
-            self.assembler
-                .assemble_all(self.chains.naming(name), ASSEMBLY);
-            self.assembler.wait(vec![bound], ASSEMBLY);
+            self.reassemble(generation.name());
         }
+    }
+
+    /// Assembles the chains and bindings anew that name a plugin. Waits for their confs.
+    pub fn reassemble(&self, plugin: &str) {
+        let bound = self.bindings.follow(plugin, &self.assembler);
+        let chains = self.chains.naming(plugin);
+        self.assembler.assemble_all(chains, ASSEMBLY);
+        self.assembler.wait(vec![bound], ASSEMBLY);
+        self.forget_plans();
     }
 
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
@@ -186,6 +191,12 @@ impl Calls {
         confs
     }
 
+    /// How many bindings serve.
+    pub fn bound(&self) -> usize {
+        let current = self.bindings.current();
+        current.map_or(0, |bound| bound.links().len())
+    }
+
     /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
         for chain in self.chains.expire(self.config.tokens.expire) {
@@ -251,7 +262,7 @@ impl Service for Calls {
         };
         let is_active = self.bindings.is_active();
         let admitted = self.chains.with(token, |chain| {
-            chain.touch(now);
+            chain.touch();
             let snapshot = chain.snapshot();
             let bindings = is_active.then(|| (Arc::clone(chain), Arc::clone(&self.bindings)));
             let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -17,6 +17,9 @@ use super::server::Shared;
 use super::{buffers, readiness, run};
 use crate::protocol::frame::kind;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
+
+/// Between two attempts to write the rest of a reply while the process is out of descriptors.
+const WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(5);
 
 /// One connection on one loop. Dropped in any way, it closes the connection, unless another loop has taken it.
 struct Task<S: Service> {
@@ -85,8 +88,8 @@ impl<S: Service> Task<S> {
                         self.next()
                     }
                 }
-                Step::Configured { call, turn } => self.at_work(|task| task.ask(call, turn)),
-                Step::Answered { call, turn } => self.at_work(|task| task.place(call, turn)),
+                Step::Configured { call, turn } => self.at_work(|task| task.ask(*call, turn)),
+                Step::Answered { call, turn } => self.at_work(|task| task.place(*call, turn)),
                 Step::Failed { call } => self.at_work(|_| buffers::give(call.finish(false))),
                 Step::Wait(wait) => match self.wait(&socket, wait).await {
                     Some(step) => step,
@@ -175,9 +178,15 @@ impl<S: Service> Task<S> {
     /// Waits until the socket takes more, and writes.
     async fn write(&self) -> Option<Step<S::Call>> {
         // A descriptor of its own, because the loop has the first one registered for reading only.
-        let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3).ok()?;
-        let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
-        socket.writable().await.ok()?.retain_ready();
+        let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3);
+        match socket {
+            Ok(socket) => {
+                let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
+                socket.writable().await.ok()?.retain_ready();
+            }
+            // None to be had: the reply is written all the same, only not as soon as it could be.
+            Err(_) => tokio::time::sleep(WITHOUT_DESCRIPTOR).await,
+        }
         self.connection.flush(self.home.id);
         Some(self.next())
     }
@@ -215,7 +224,10 @@ impl<S: Service> Task<S> {
         match self.shared.service.admit(kind, payload, turn.started) {
             Ok(mut call) => match call.pending() {
                 None => self.ask(call, turn),
-                Some(_) => self.park(turn, Phase::Pending { call, turn }, Vec::new()),
+                Some(_) => {
+                    let call = Box::new(call);
+                    self.park(turn, Phase::Pending { call, turn }, Vec::new())
+                }
             },
             Err(refused) => {
                 buffers::give(refused.payload);
@@ -231,7 +243,10 @@ impl<S: Service> Task<S> {
         let mut questions = Vec::new();
         match call.questions(&mut questions) {
             0 => self.place(call, turn),
-            left => self.park(turn, Phase::Answers { call, turn, left }, questions),
+            left => {
+                let call = Box::new(call);
+                self.park(turn, Phase::Answers { call, turn, left }, questions)
+            }
         }
     }
 

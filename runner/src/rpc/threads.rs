@@ -17,7 +17,7 @@ thread_local! {
 }
 
 /// The way to the blocking threads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Threads {
     handle: Handle,
     /// One permit per thread, so that nothing ever queues up behind a thread: a call waits for its permit instead.
@@ -45,7 +45,8 @@ impl Threads {
         Ok((threads, runtime))
     }
 
-    /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none.
+    /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none. It
+    /// starts with all permits, and keeps that of the thread and the one of the plugin that runs.
     /// A call that gets none by its deadline ends unanswered: its connection answers it.
     pub(super) fn dispatch<C: Call>(
         &self,
@@ -57,15 +58,18 @@ impl Threads {
         let mut wanted = permits;
         wanted.push(Arc::clone(&self.room));
         if let Ok(held) = permits::try_all(&wanted) {
+            let held = self.split(held);
             self.handle
                 .spawn_blocking(move || run_on_thread(&connection, turn, call, held));
             return;
         }
-        let handle = self.handle.clone();
+        let this = self.clone();
         self.handle.spawn(async move {
             match timeout_at(turn.deadline.into(), permits::all(&wanted)).await {
                 Ok(Some(held)) => {
-                    handle.spawn_blocking(move || run_on_thread(&connection, turn, call, held));
+                    let held = this.split(held);
+                    this.handle
+                        .spawn_blocking(move || run_on_thread(&connection, turn, call, held));
                 }
                 Ok(None) => {
                     let replied =
@@ -76,20 +80,30 @@ impl Threads {
             }
         });
     }
+
+    fn split(&self, permits: Vec<OwnedSemaphorePermit>) -> Held {
+        let is_room = |permit: &OwnedSemaphorePermit| Arc::ptr_eq(permit.semaphore(), &self.room);
+        let (room, plugins) = permits.into_iter().partition(is_room);
+        Held {
+            _room: room,
+            plugins,
+        }
+    }
 }
 
-fn run_on_thread<C: Call>(
-    connection: &Connection<C>,
-    turn: Turn,
-    call: C,
-    held: Vec<OwnedSemaphorePermit>,
-) {
+/// What a call on a thread holds.
+struct Held {
+    /// Of the thread.
+    _room: Vec<OwnedSemaphorePermit>,
+    plugins: Vec<OwnedSemaphorePermit>,
+}
+
+fn run_on_thread<C: Call>(connection: &Connection<C>, turn: Turn, call: C, held: Held) {
     let blame = BLAME.with(Arc::clone);
     let wanted = connection.running(turn, |running| running.blame = Some(Arc::clone(&blame)));
     if wanted {
-        run::run(connection, turn, call, &blame);
+        permits::holding(held.plugins, || run::run(connection, turn, call, &blame));
     } else {
         buffers::give(call.finish(false));
     }
-    drop(held);
 }

@@ -13,6 +13,7 @@ use super::accounts::Identity;
 use super::admin::{self, Admin};
 use super::backoff::Backoff;
 use super::fingerprint::Trust;
+use super::last_good::{LastGood, Store};
 use super::parent::Parent;
 use super::prober::Prober;
 use super::quarantine::{Quarantine, Rule};
@@ -28,7 +29,7 @@ use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
 use super::workshop::Factory;
-use super::{descriptors, privileges, worker};
+use super::{descriptors, heap, privileges, worker};
 use crate::config::{Config, StartOptions};
 use crate::telemetry::{Sink, Style, Telemetry};
 
@@ -40,6 +41,7 @@ use crate::telemetry::{Sink, Style, Telemetry};
 /// # Errors
 /// When there is no log, no socket, no worker, or a configured user does not exist.
 pub fn start(config: Config, options: StartOptions, factory: &Factory) -> anyhow::Result<()> {
+    heap::keep_few();
     let sink = Sink::of(&config.logging);
     let style = Style::of(config.logging.format, &sink);
     let telemetry = Telemetry::init(config.logging.level, style, sink)?;
@@ -56,6 +58,9 @@ fn run(
     tracing::info!("plugin-runner {version}, plugin ABI {ABI_MAJOR}.{ABI_MINOR}");
     if let Err(cause) = descriptors::close_on_exec() {
         tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
+    }
+    if let Err(cause) = descriptors::allow_many() {
+        tracing::debug!(cause = %cause, "the limit of open files stays as it was");
     }
     if !options.no_supervisor {
         return supervise(config, options, telemetry, Host::Processes);
@@ -126,7 +131,11 @@ fn prepare(
     let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
-    let mut libraries = libraries(&config, place, quarantine(&config, state.as_ref()), &events)?;
+    let kept = Kept {
+        quarantine: quarantine(&config, state.as_ref()),
+        good: LastGood::open(state.as_ref()),
+    };
+    let mut libraries = libraries(&config, place, kept, &events)?;
     if let Host::Processes = host {
         let verdicts = Verdicts::open(state.as_ref());
         libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
@@ -147,6 +156,7 @@ fn prepare(
         backoff: Backoff::default(),
         announced: false,
         stopping: false,
+        giving_back: false,
         since: Since::now(),
         questions: Questions::default(),
         admin,
@@ -234,10 +244,16 @@ fn quarantine(config: &Config, state: Option<&StateDir>) -> Quarantine {
     Quarantine::open(rule, folder)
 }
 
+/// What earlier runners left.
+struct Kept {
+    quarantine: Quarantine,
+    good: (LastGood, Option<Store>),
+}
+
 fn libraries(
     config: &Config,
     place: Place,
-    quarantine: Quarantine,
+    kept: Kept,
     events: &UnboundedSender<Event>,
 ) -> anyhow::Result<Libraries> {
     let trust = Trust {
@@ -249,18 +265,24 @@ fn libraries(
         trust,
         allow: config.plugins.allow.clone(),
     };
+    let (good, store) = kept.good;
     let mut libraries = Libraries {
         reload: super::reload::Reload::default(),
-        stager: Stager::start(staging, events.clone())?,
+        stager: Stager::start(staging, store, events.clone())?,
         prober: None,
-        quarantine,
+        quarantine: kept.quarantine,
+        good,
+        unusable: HashSet::new(),
+        forgot: false,
+        recalled: HashMap::new(),
+        by_hand: HashMap::new(),
         watch: None,
         looked_at_until: None,
         served: BTreeMap::new(),
         offers: BTreeMap::new(),
         refusals: BTreeMap::new(),
         probe_again: HashSet::new(),
-        memory: HashMap::new(),
+        copies: HashMap::new(),
         retired: Vec::new(),
         older: Older::default(),
         fault: None,

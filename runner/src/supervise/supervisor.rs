@@ -2,7 +2,9 @@
 //! for a worker.
 
 pub(super) mod bindings;
+mod by_hand;
 mod crashes;
+mod last_good;
 mod libraries;
 mod life;
 mod older;
@@ -21,15 +23,18 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
+use self::by_hand::ByHand;
 pub(super) use self::older::Older;
 pub(super) use self::questions::Questions;
 pub(super) use self::stager::Stager;
-use self::stager::StagerReport;
+use self::stager::{RecallReport, StagerReport};
 use super::admin::message::Request;
 use super::admin::{Admin, Reply};
 use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
+use super::heap;
+use super::last_good::LastGood;
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
 use super::quarantine::Quarantine;
@@ -39,7 +44,7 @@ use super::socket::Socket;
 use super::spawn::{Host, Worker};
 use super::tokens::Tokens;
 use super::watch::Watch;
-use super::workshop::{Library, LoadedPlugin, Refusal, Served};
+use super::workshop::{Library, LoadedPlugin, Refusal, Served, Sha256};
 use crate::config::Config;
 use crate::supervise::accounts::Identity;
 use crate::telemetry::Telemetry;
@@ -55,6 +60,8 @@ pub(super) enum Event {
     Scanned(Result<Scan, FolderError>),
     /// A library was checked and copied, or not.
     Staged(StagerReport),
+    /// What served earlier was made ready to serve again, or not.
+    Recalled(RecallReport),
     /// A library was probed.
     Probed(ProbeReport),
     /// The file with the bindings has changed.
@@ -83,15 +90,22 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
+    /// Copies of what served earlier had their time: whoever waits for them goes on.
+    RecallsAreOver,
     /// The worker had its time to answer this question for its report.
     ReportIsLate(u64),
     /// Nothing may be under way any more since this reload was asked for.
     ReloadIsLate(u64),
     /// The next worker may start.
     StartWorker,
+    /// Libraries were copied, tried and loaded: what that took can be given back.
+    GiveBack,
     /// Calls in flight had their time.
     StopNow,
 }
+
+/// How long after the copy of a library memory is given back: it is tried and loaded meanwhile.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// Everything that outlives a worker.
 pub(super) struct Supervisor {
@@ -112,6 +126,8 @@ pub(super) struct Supervisor {
     pub(super) announced: bool,
     pub(super) stopping: bool,
     pub(super) since: Since,
+    /// Memory will be given back.
+    pub(super) giving_back: bool,
     /// Asked and not answered yet.
     pub(super) questions: Questions,
     /// Its socket is removed with it.
@@ -136,8 +152,18 @@ pub(super) struct Libraries {
     pub(super) probe_again: HashSet<PathBuf>,
     /// Which file serves each plugin, for the next worker: where several offer one, it cannot know.
     pub(super) served: Served,
-    /// Copies in private memory, by generation.
-    pub(super) memory: HashMap<u64, OwnedFd>,
+    /// Copies, opened, by generation: their folder may be removed while they serve.
+    pub(super) copies: HashMap<u64, OwnedFd>,
+    /// What has served, in this runner and in earlier ones.
+    pub(super) good: LastGood,
+    /// Copies of files that are gone since earlier runners were deleted.
+    pub(super) forgot: bool,
+    /// Contents that were tried in this runner and did not serve.
+    pub(super) unusable: HashSet<Sha256>,
+    /// Generations that were made of what had served earlier: when, in seconds since 1970, if that is known.
+    pub(super) recalled: HashMap<u64, Option<u64>>,
+    /// What was decided by hand and is not done yet, by file.
+    pub(super) by_hand: HashMap<PathBuf, ByHand>,
     /// Copies that the living worker may have open and no later one needs.
     pub(super) retired: Vec<Library>,
     /// Builds among those that confs stay on.
@@ -220,7 +246,11 @@ impl Supervisor {
                 }
             }
             Event::BindingsChanged => self.log_reread_bindings(),
-            Event::Staged(report) => self.staged(report),
+            Event::Staged(report) => {
+                self.give_back_soon();
+                self.staged(report);
+            }
+            Event::Recalled(report) => self.recalled(report),
             Event::Probed(report) => self.probed(report),
             // What an earlier worker said does not count any more.
             Event::Worker(number, event) if self.is_current(number) => {
@@ -230,11 +260,15 @@ impl Supervisor {
             Event::Timer(Timer::LoadsAreOver(number)) if self.is_current(number) => {
                 self.loads_are_over();
             }
-            Event::Timer(Timer::LoadsAreOver(_)) => {}
+            Event::Timer(Timer::LoadsAreOver(_) | Timer::RecallsAreOver) => {}
             Event::Question(request, reply) => self.question(request, reply),
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
             Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
             Event::Timer(Timer::StartWorker) => self.replace_worker(),
+            Event::Timer(Timer::GiveBack) => {
+                self.giving_back = false;
+                heap::give_back();
+            }
             Event::Timer(Timer::StopNow) => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
                 return Flow::Break(());
@@ -297,6 +331,13 @@ impl Supervisor {
     fn tell(&self, message: ToWorker) {
         if let Some(worker) = &self.worker {
             worker.tell(message);
+        }
+    }
+
+    fn give_back_soon(&mut self) {
+        if !self.giving_back {
+            self.giving_back = true;
+            self.later(BUSY, Timer::GiveBack);
         }
     }
 
