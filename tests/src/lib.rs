@@ -9,6 +9,7 @@
 
 pub mod artifacts; // the runner and the libraries, built once
 pub mod captures; // what a real gateway was recorded to send
+pub mod command; // commands that ask a running runner
 pub mod dev; // the local gateway as a child process
 pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
