@@ -114,6 +114,20 @@ pub fn target_folder() -> Result<PathBuf> {
     folder.context("`cargo metadata` names no target folder")
 }
 
+/// The version of a package of the workspace.
+///
+/// # Errors
+/// cargo cannot read the workspace, or there is no such package.
+pub fn version(package: &str) -> Result<String> {
+    let metadata = metadata()?;
+    let mut packages = metadata["packages"].as_array().into_iter().flatten();
+    let found = packages.find(|found| found["name"] == package);
+    let version = found.and_then(|found| found["version"].as_str());
+    Ok(version
+        .with_context(|| format!("there is no package `{package}`"))?
+        .to_owned())
+}
+
 /// The target triple of this machine.
 ///
 /// # Errors

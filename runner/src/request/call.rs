@@ -87,6 +87,11 @@ impl PluginCall {
         }
     }
 
+    /// What it runs, once nothing of it is pending.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// What it asks before it runs.
     fn wanted(&self) -> &[Wanted] {
         match &self.binding {

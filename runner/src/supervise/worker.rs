@@ -25,6 +25,7 @@ use crate::plugins::blame;
 use crate::telemetry::{self, Sink, Telemetry};
 
 pub use self::inside::inside;
+pub(super) use self::memory::mapped_name;
 
 /// The hidden subcommand's whole life; stdin is the control socket. Does not return to run destructors when the
 /// supervisor is gone.
