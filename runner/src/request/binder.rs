@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::making::Making;
+pub use self::making::conf;
 use super::assemble::{Assembler, Assembly};
 use super::bindings::Table;
 use super::bound::Bound;

@@ -6,15 +6,19 @@
 )]
 
 mod bindings;
+mod calling;
+mod checking;
 mod compilers;
 mod configuration;
 mod control;
 mod crash;
 mod develop;
 mod failing;
+mod for_authors;
 mod framing;
 mod frozen;
 mod hanging;
+mod keeping;
 mod kong_plugins;
 mod laying;
 mod limits;
@@ -33,4 +37,5 @@ mod replay;
 mod serving;
 mod socket;
 mod state;
+mod state_folder;
 mod swapping;

@@ -106,8 +106,8 @@ fn known(before: &Bound, table: &Table, index: usize) -> Option<LinkState> {
     Some(before.links().get(place)?.state.clone())
 }
 
-/// A binding as a conf.
-pub(super) fn conf(binding: &Binding) -> Conf {
+/// The conf that a binding stands for.
+pub fn conf(binding: &Binding) -> Conf {
     Conf {
         route_key: format!("binding#{}#{}", binding.scope, binding.plugin),
         plugins: vec![PluginConf {

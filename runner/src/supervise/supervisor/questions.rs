@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::by_hand::Decision;
 use super::{Supervisor, Timer};
 use crate::config::Level;
-use crate::supervise::admin::Reply;
 use crate::supervise::admin::message::{Answer, Request};
+use crate::supervise::admin::{Admin, Reply};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::workshop::Report;
 use crate::telemetry;
@@ -103,6 +103,18 @@ impl Supervisor {
                 let lines = vec![format!("log level {} from now on", level.name())];
                 let _ = reply.send(Answer::Done { lines });
             }
+        }
+    }
+
+    /// Says once that the admin socket was removed: with it went, as a rule, all of `state.dir`.
+    pub(super) fn miss_admin(&mut self) {
+        if let Some(path) = self.admin.as_ref().and_then(Admin::gone) {
+            tracing::warn!(
+                hint = "restart the runner when it suits; until then what serves goes on, and nothing new outlives it",
+                "{} is gone: nobody can ask how it goes, and state.dir was removed perhaps",
+                path.display()
+            );
+            self.admin = None;
         }
     }
 
