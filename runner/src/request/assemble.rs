@@ -286,7 +286,7 @@ impl Assembly {
             match during(generation.number, activity::CONFIGURE, token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
                 Err(error) => {
-                    let before = before.filter(may_stay);
+                    let before = before.filter(LinkState::may_stay);
                     let before = before.or_else(|| self.inherited_link(&conf, index, token));
                     refused_link(&conf, &generation, before.as_ref(), &error)
                 }
@@ -327,14 +327,6 @@ impl Assembly {
     /// Says that a binding is gone.
     pub(super) fn forget_bound(&self, conf: &Conf) {
         self.older.forget(conf);
-    }
-}
-
-/// Whether a conf may stay on what it has.
-fn may_stay(state: &LinkState) -> bool {
-    match state {
-        LinkState::Ready(prepared) => !prepared.generation().is_forbidden(),
-        LinkState::Failing(_) | LinkState::Unbound => false,
     }
 }
 
