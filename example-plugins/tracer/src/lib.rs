@@ -21,7 +21,7 @@ pub struct Config {
     /// Fails in this phase.
     #[serde(default)]
     fail_in: String,
-    /// Takes 5 seconds in this phase.
+    /// Takes a second in this phase.
     #[serde(default)]
     hang_in: String,
     /// Asks the gateway in `access`.
@@ -73,7 +73,7 @@ impl Config {
 
 fn hang() {
     let (_sender, nothing) = mpsc::channel::<()>();
-    let _ = nothing.recv_timeout(Duration::from_secs(5));
+    let _ = nothing.recv_timeout(Duration::from_secs(1));
 }
 
 /// The plugin.

@@ -99,6 +99,17 @@ fn what_a_call_belongs_to_is_asked_in_one_write_and_only_if_a_binding_needs_it()
     let asked = ["route_id", "service_id"].map(|name| Question::Variable(name.to_owned()));
     assert_eq!(gateway.asked, asked);
     assert_eq!(of(&runner, "other", "s").get(&[]).text(), "all");
+    // Both questions come before either is answered.
+    let mut gateway = runner.gateway();
+    let token = gateway.prepare(&[]);
+    gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
+    for _ in asked {
+        assert_eq!(gateway.receive().kind, EXTRA_INFO);
+    }
+    for id in [b"r", b"s"] {
+        gateway.send(EXTRA_INFO, &answer_payload(Some(id)));
+    }
+    assert_eq!(gateway.receive().reply().text(), "r");
 }
 
 #[test]
