@@ -90,6 +90,8 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
+    /// The library of this generation had its time to start.
+    LoadIsLate(u64),
     /// Copies of what served earlier had their time: whoever waits for them goes on.
     RecallsAreOver,
     /// The worker had its time to answer this question for its report.
@@ -261,6 +263,7 @@ impl Supervisor {
                 self.loads_are_over();
             }
             Event::Timer(Timer::LoadsAreOver(_) | Timer::RecallsAreOver) => {}
+            Event::Timer(Timer::LoadIsLate(generation)) => self.load_is_late(generation),
             Event::Question(request, reply) => self.question(request, reply),
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
             Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
