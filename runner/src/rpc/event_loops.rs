@@ -113,21 +113,22 @@ impl<C: Call> EventLoops<C> {
 }
 
 impl<C: Call> EventLoops<C> {
-    /// Enters a new connection for the loop `home`, or for another one if that has been replaced.
+    /// Enters a new connection for the loop `home`, or for another one if that has been replaced or none is named.
     fn enter(
         &self,
         home: Option<LoopId>,
         socket: OwnedFd,
         deadline: Duration,
     ) -> Option<(Arc<EventLoop>, Arc<Connection<C>>)> {
+        let id = self.id();
         let mut table = self.lock();
         let chosen = table
             .serving
             .iter()
             .find(|each| Some(each.id) == home)
-            .or_else(|| table.serving.first())?;
+            .or_else(|| table.serving.get(id as usize % table.serving.len().max(1)))?;
         let chosen = Arc::clone(chosen);
-        let connection = Arc::new(Connection::new(self.id(), socket, chosen.id, deadline));
+        let connection = Arc::new(Connection::new(id, socket, chosen.id, deadline));
         table
             .connections
             .insert(connection.id, Arc::clone(&connection));
@@ -168,13 +169,25 @@ struct Moved<C: Call> {
     culprits: Vec<(C::Watched, Instant)>,
 }
 
-/// Serves a new connection on the loop `home`, or where it belongs if that one has been replaced.
+/// Serves a new connection on the loop `home`, or on another if that one has been replaced or none is named.
 pub(super) fn adopt<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>, socket: OwnedFd) {
     let entered = shared.loops.enter(home, socket, shared.settings.deadline);
     // Outside the lock: on a loop that has just ended, the task is dropped at once and takes the lock itself.
     if let Some((chosen, connection)) = entered {
         task::spawn(shared, &chosen, connection);
     }
+}
+
+/// Serves a connection that belonged to nobody.
+pub(super) fn keep<S: Service>(shared: &Arc<Shared<S>>, connection: &Connection<S::Call>) {
+    // A descriptor of its own: the task that had the connection may still watch the first one.
+    match rustix::io::fcntl_dupfd_cloexec(connection.socket(), 3) {
+        Ok(socket) => adopt(shared, None, socket),
+        Err(cause) => {
+            tracing::warn!(cause = %cause, "a connection that nobody could take is closed");
+        }
+    }
+    shared.loops.remove(connection.id);
 }
 
 /// Puts a fresh loop in the place of `stuck`, with all its connections, also the one whose call holds it up.

@@ -9,14 +9,17 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::event_loops::EventLoops;
+use super::listener::Entering;
 use super::peer::Peers;
+use super::rest::Rest;
 use super::threads::Threads;
 use super::watchdog::Alarm;
-use super::{drain, listener, watchdog};
+use super::{drain, hand_over, listener, watchdog};
 use crate::request::service::Service;
 use crate::telemetry::Repeated;
 
 pub use super::drain::Drained;
+pub use super::hand_over::HandedOver;
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -48,7 +51,9 @@ pub(super) struct Shared<S: Service> {
     pub(super) threads: Threads,
     pub(super) alarm: Arc<Alarm>,
     pub(super) accepting: AtomicBool,
-    pub(super) draining: AtomicBool,
+    /// Loops that are just accepting.
+    pub(super) entering: Entering,
+    pub(super) rest: Rest<S::Call>,
     /// Which faults have been logged lately.
     pub(super) faults: Repeated,
 }
@@ -69,7 +74,8 @@ impl<S: Service> Server<S> {
             threads,
             alarm: Arc::new(Alarm::new()),
             accepting: AtomicBool::new(true),
-            draining: AtomicBool::new(false),
+            entering: Entering::default(),
+            rest: Rest::default(),
             faults: Repeated::new(),
             settings,
         });
@@ -88,6 +94,20 @@ impl<S: Service> Server<S> {
     /// already here, closes connections between two calls. What is left then is answered with ERROR. Blocks.
     pub fn drain(&self, within: Duration) -> Drained {
         drain::drain(&self.shared, within)
+    }
+
+    /// Accepts no more, and gives each connection to whoever takes them at the other end of `to` (see
+    /// [`hand_over::pair`](super::hand_over::pair)) as soon as it is between two calls. Ends when there are none left, or
+    /// after `within`: what is left then is answered with ERROR and closed. Blocks. If the other end fails, the connections
+    /// that are left are served as before, and this may be called again.
+    pub fn hand_over(&self, to: &OwnedFd, within: Duration) -> HandedOver {
+        hand_over::hand_over(&self.shared, to, within)
+    }
+
+    /// Serves a connection that another process has accepted, and that is between two calls.
+    pub fn take(&self, socket: OwnedFd) {
+        let _enters = self.shared.entering.begin();
+        listener::welcome(&self.shared, None, socket);
     }
 
     /// Open connections.

@@ -12,7 +12,9 @@ use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::request::service::{Call, ErrorCode};
 use crate::rpc::input::{Filled, Input};
-use crate::rpc::{buffers, event_loop::LoopId};
+use crate::rpc::buffers;
+use crate::rpc::event_loop::{LoopId, NOBODY};
+use crate::rpc::rest::AtRest;
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);
@@ -61,7 +63,7 @@ impl<C: Call> State<C> {
         &mut self,
         socket: BorrowedFd<'_>,
         deadline: Duration,
-        draining: bool,
+        at_rest: AtRest,
     ) -> Step<C> {
         match &mut self.phase {
             Phase::Idle => {
@@ -71,10 +73,11 @@ impl<C: Call> State<C> {
                 if let Some((kind, payload)) = self.input.next() {
                     return self.begin(kind, payload, deadline);
                 }
-                if draining && self.close_if_idle(socket) {
-                    return Step::Leave;
+                match at_rest {
+                    AtRest::IsGiven if self.give() => Step::Give,
+                    AtRest::Closes if self.close_if_idle(socket) => Step::Leave,
+                    _ => Step::Read,
                 }
-                Step::Read
             }
             Phase::Running(running) => wait(Event::Answered(running.turn), running.turn.deadline),
             Phase::Pending { call, turn } => match call.pending() {
@@ -349,6 +352,15 @@ impl<C: Call> State<C> {
             let _ = send(socket, &error_frame(ErrorCode::ServiceUnavailable));
         }
         self.close(socket)
+    }
+
+    /// Gives up a connection at a boundary: no task serves it any more.
+    pub(in crate::rpc) fn give(&mut self) -> bool {
+        let given = self.at_boundary();
+        if given {
+            self.owner = NOBODY;
+        }
+        given
     }
 
     /// Closes a connection at a boundary that nobody is about to use.

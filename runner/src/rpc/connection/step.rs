@@ -78,6 +78,8 @@ pub(in crate::rpc) enum Step<C: Call> {
     Failed { call: C },
     /// Wait for something until a time.
     Wait(Wait),
+    /// It belongs to nobody: pass it on.
+    Give,
     /// The connection is closed, or another loop's.
     Leave,
 }
