@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod admin;
 mod backoff;
+mod budget;
 pub mod control;
 mod descriptors;
 pub mod fingerprint;

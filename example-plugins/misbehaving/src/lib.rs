@@ -1,5 +1,7 @@
 //! Tests only: does what a plugin must not do, as its conf (and its settings, for the start) say.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
 use plugin_api::{
@@ -27,9 +29,12 @@ fn access() -> String {
 /// `plugins.settings.misbehaving`.
 #[config]
 pub struct Settings {
-    /// `panic`, `fail`, `hang`, `abort`, `exit`, `segfault`, or `hang_in_probe`.
+    /// `panic`, `fail`, `hang`, `abort`, `exit`, `segfault`, `hang_in_probe`, `slow` or `exclusive`.
     #[serde(default)]
     init: String,
+    /// Of the thing that `exclusive` takes.
+    #[serde(default)]
+    name: String,
 }
 
 /// The plugin.
@@ -61,6 +66,8 @@ impl Plugin for Misbehaving {
             "panic" => panic!("started as it was told to"),
             "fail" => bail!("was told to fail"),
             "hang" if context.purpose() == Purpose::Serve => wait(u64::MAX),
+            "slow" if context.purpose() == Purpose::Serve => wait(500),
+            "exclusive" if context.purpose() == Purpose::Serve => take(&settings.name)?,
             "hang_in_probe" if context.purpose() == Purpose::Probe => wait(u64::MAX),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),
@@ -136,6 +143,7 @@ fn trouble(config: &Config, phase: &str) -> Result<Next> {
         "segfault" => segfault(),
         "stack_overflow" => drop(overflow(0)),
         "allocate_all" => allocate_all(),
+        "leak" => leak(),
         "thread_crash" => crash_elsewhere(),
         _ => {}
     }
@@ -171,6 +179,18 @@ fn wait(ms: u64) {
 fn overflow(depth: u64) -> u64 {
     let room = std::hint::black_box([depth; 512]);
     overflow(depth + 1) + room[7]
+}
+
+/// Takes something that only one process can have, for as long as the process lives.
+fn take(name: &str) -> Result<()> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    std::mem::forget(UnixListener::bind_addr(&address)?);
+    Ok(())
+}
+
+/// Never gives it back.
+fn leak() {
+    std::mem::forget(std::hint::black_box(vec![1u8; 1 << 26]));
 }
 
 fn allocate_all() {

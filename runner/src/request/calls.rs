@@ -59,13 +59,17 @@ impl Calls {
         &self.config
     }
 
-    /// Begins to serve: the libraries that were collected are all there are for now. `served`: see [`Registry::open`].
-    pub fn open(&self, served: &BTreeMap<String, PathBuf>) {
+    /// Begins to serve: the libraries that were collected are all there are for now. Waits for the confs, at most
+    /// `settle`. `served`: see [`Registry::open`].
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>, settle: Duration) {
         self.registry.open(served);
+        self.bindings.assemble(&self.assembler);
+        if !settle.is_zero() {
+            return self.assembler.assemble_all(self.chains.all(), settle);
+        }
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
         }
-        self.bindings.assemble(&self.assembler);
     }
 
     /// Takes bindings: instead of those there were, once they are configured.

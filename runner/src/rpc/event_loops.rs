@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::event_loop::{EventLoop, LoopId};
 use super::server::Shared;
-use super::watchdog::Cause;
+use super::watchdog::{Alarm, Cause};
 use super::{listener, task};
 use crate::request::service::{Call, Service, Watched};
 
@@ -26,6 +26,8 @@ pub(super) struct EventLoops<C: Call> {
 struct Table<C: Call> {
     /// The loop that serves at each place.
     serving: Vec<Arc<EventLoop>>,
+    /// Those that were replaced, while their threads have not come back.
+    left: Vec<Weak<EventLoop>>,
     /// Ready to replace a stuck loop at once.
     spare: Option<Arc<EventLoop>>,
     connections: HashMap<u64, Arc<Connection<C>>>,
@@ -40,6 +42,7 @@ impl<C: Call> EventLoops<C> {
         let loops = Self {
             table: Mutex::new(Table {
                 serving: Vec::new(),
+                left: Vec::new(),
                 spare: None,
                 connections: HashMap::new(),
             }),
@@ -76,6 +79,14 @@ impl<C: Call> EventLoops<C> {
     /// Loops that were replaced and whose threads have not come back.
     pub(super) fn stuck(&self) -> usize {
         self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Replaced loops whose threads have been in one call for longer than `limit`.
+    pub(super) fn late(&self, alarm: &Alarm, limit: Duration) -> usize {
+        let mut table = self.lock();
+        table.left.retain(|left| left.strong_count() > 0);
+        let works = table.left.iter().filter_map(|left| left.upgrade()?.work(alarm));
+        works.filter(|work| work.busy > limit).count()
     }
 
     /// Every connection.
@@ -136,7 +147,7 @@ impl<C: Call> EventLoops<C> {
     }
 
     /// Puts `fresh` in the place of `stuck` and gives it all its connections.
-    fn replace(&self, stuck: &EventLoop, fresh: &Arc<EventLoop>) -> Option<Moved<C>> {
+    fn replace(&self, stuck: &Arc<EventLoop>, fresh: &Arc<EventLoop>) -> Option<Moved<C>> {
         let mut table = self.lock();
         let place = table.serving.iter_mut().find(|each| each.id == stuck.id)?;
         *place = Arc::clone(fresh);
@@ -152,6 +163,7 @@ impl<C: Call> EventLoops<C> {
         }
         // Last: a loop that is not stuck any more ends at once, and would close what it still had.
         self.stuck.fetch_add(1, Ordering::Relaxed);
+        table.left.push(Arc::downgrade(stuck));
         stuck.replace();
         Some(moved)
     }

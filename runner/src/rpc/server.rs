@@ -119,6 +119,12 @@ impl<S: Service> Server<S> {
     pub fn stuck(&self) -> usize {
         self.shared.loops.stuck()
     }
+
+    /// Threads that are still in a call although it should have been answered by now.
+    pub fn stuck_threads(&self) -> usize {
+        let limit = self.shared.settings.deadline;
+        self.shared.threads.late() + self.shared.loops.late(&self.shared.alarm, limit)
+    }
 }
 
 impl<S: Service> Drop for Server<S> {

@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pub(super) ready: bool,
     /// Whether it was told to accept connections.
     pub(super) serving: bool,
+    /// Libraries that it has loaded; none of them ever goes.
+    pub(super) loaded: usize,
     /// What it shares with us: whose code runs in it.
     page: Option<fs::File>,
     control: Sender,
@@ -100,6 +102,7 @@ impl Worker {
             since: Instant::now(),
             ready: false,
             serving: false,
+            loaded: 0,
             page,
             outbox: write_messages(sender.clone())?,
             control: sender,
@@ -162,6 +165,14 @@ impl Worker {
             bytes.clear();
         }
         (how, blame::read(&bytes))
+    }
+
+    /// Resident bytes of its process.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(kilobytes << 10)
     }
 
     /// How long it has lived.

@@ -1,6 +1,6 @@
 //! From a configuration to a running supervisor: socket first, so that connects wait instead of failing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -23,7 +23,9 @@ use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::bindings::Bindings;
-use super::supervisor::{Event, Libraries, Questions, Since, Stager, Supervisor};
+use super::supervisor::{
+    Event, Libraries, Questions, Recycles, Since, Stager, Supervisor, Untold,
+};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -143,7 +145,10 @@ fn prepare(
         libraries,
         bindings,
         worker: None,
-        workers: 0,
+        last_worker: 0,
+        recycles: Recycles::new(config.worker.recycle_interval),
+        untold: Untold::default(),
+        draining: BTreeSet::new(),
         backoff: Backoff::default(),
         announced: false,
         stopping: false,

@@ -5,13 +5,15 @@ pub(super) mod bindings;
 mod crashes;
 mod libraries;
 mod life;
+mod prepared;
 mod probes;
 mod questions;
+mod recycle;
 mod reread;
 mod stager;
 mod status;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
+pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
+pub(super) use self::recycle::Recycles;
 pub(super) use self::stager::Stager;
 use self::stager::StagerReport;
 use super::admin::message::Request;
@@ -87,6 +91,14 @@ pub(super) enum Timer {
     ReloadIsLate(u64),
     /// The next worker may start.
     StartWorker,
+    /// The worker of this number had its time to become ready for taking over.
+    RecycleIsLate(u64),
+    /// Whoever asked for the recycle that ends the worker of this number has waited long enough.
+    RecycleIsLong(u64),
+    /// The worker of this number had its time to finish its calls.
+    LeavingIsLate(u64),
+    /// To look at the budgets of the worker.
+    Look,
     /// Calls in flight had their time.
     StopNow,
 }
@@ -103,8 +115,13 @@ pub(super) struct Supervisor {
     pub(super) events: UnboundedSender<Event>,
     pub(super) libraries: Libraries,
     pub(super) bindings: Bindings,
+    /// The one that serves, or is to.
     pub(super) worker: Option<Worker>,
-    pub(super) workers: u64,
+    pub(super) last_worker: u64,
+    pub(super) recycles: Recycles,
+    pub(super) untold: Untold,
+    /// Workers that finish their calls before we stop.
+    pub(super) draining: BTreeSet<u64>,
     pub(super) backoff: Backoff,
     /// The first worker was told to serve.
     pub(super) announced: bool,
@@ -182,6 +199,7 @@ impl Supervisor {
         mut signals: Signals,
     ) -> anyhow::Result<()> {
         self.start_worker()?;
+        self.look_at_budgets();
         loop {
             let event = tokio::select! {
                 event = inbox.recv() => event,
@@ -218,11 +236,11 @@ impl Supervisor {
             Event::BindingsChanged => self.log_reread_bindings(),
             Event::Staged(report) => self.staged(report),
             Event::Probed(report) => self.probed(report),
-            // What an earlier worker said does not count any more.
-            Event::Worker(number, event) if self.is_current(number) => {
-                return self.on_worker(event);
+            Event::Worker(number, event) => {
+                if self.from_worker(number, event).is_break() {
+                    return Flow::Break(());
+                }
             }
-            Event::Worker(..) => {}
             Event::Timer(Timer::LoadsAreOver(number)) if self.is_current(number) => {
                 self.loads_are_over();
             }
@@ -231,6 +249,10 @@ impl Supervisor {
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
             Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
             Event::Timer(Timer::StartWorker) => self.replace_worker(),
+            Event::Timer(Timer::RecycleIsLate(number)) => self.recycle_is_late(number),
+            Event::Timer(Timer::RecycleIsLong(number)) => self.recycle_is_long(number),
+            Event::Timer(Timer::LeavingIsLate(number)) => self.leaving_is_late(number),
+            Event::Timer(Timer::Look) => self.look_at_budgets(),
             Event::Timer(Timer::StopNow) => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
                 return Flow::Break(());
@@ -241,9 +263,25 @@ impl Supervisor {
         Flow::Continue(())
     }
 
+    fn from_worker(&mut self, number: u64, event: WorkerEvent) -> Flow {
+        let is = |worker: Option<&Worker>| worker.is_some_and(|worker| worker.number == number);
+        match event {
+            WorkerEvent::Says(FromWorker::Prepare { sequence }, payload) => {
+                self.prepare(number, sequence, payload);
+            }
+            WorkerEvent::Says(FromWorker::Known { sequence }, _) => self.known(number, sequence),
+            event if is(self.worker.as_ref()) => return self.on_worker(event),
+            event if is(self.recycles.next()) => self.on_next(event),
+            event if is(self.recycles.leaving()) => return self.on_leaving(event),
+            // What an earlier worker said does not count any more.
+            _ => {}
+        }
+        Flow::Continue(())
+    }
+
     fn on_worker(&mut self, event: WorkerEvent) -> Flow {
         match event {
-            WorkerEvent::Says(message, tail) => return self.on_message(message, tail),
+            WorkerEvent::Says(message, _) => return self.on_message(message),
             WorkerEvent::Ended => return self.worker_ended(),
             WorkerEvent::Disconnected => match &self.worker {
                 // Its end follows.
@@ -254,7 +292,7 @@ impl Supervisor {
         Flow::Continue(())
     }
 
-    fn on_message(&mut self, message: FromWorker, tail: Vec<u8>) -> Flow {
+    fn on_message(&mut self, message: FromWorker) -> Flow {
         match message {
             FromWorker::Ready => {
                 if let Some(worker) = &mut self.worker {
@@ -264,22 +302,24 @@ impl Supervisor {
             FromWorker::Loaded {
                 generation,
                 plugins,
-            } => self.loaded(generation, plugins),
+            } => {
+                if let Some(worker) = &mut self.worker {
+                    worker.loaded += 1;
+                }
+                self.loaded(generation, plugins);
+            }
             FromWorker::Refused {
                 generation,
                 refusal,
             } => self.refused(generation, &refusal),
-            FromWorker::Prepare { sequence } => {
-                let token = self.tokens.assign(tail).map_err(|error| error.to_string());
-                self.tell(ToWorker::Token { sequence, token });
-            }
             FromWorker::Forget { token } => self.tokens.forget(token),
             FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
-            FromWorker::Drained if self.stopping => return Flow::Break(()),
-            FromWorker::Drained => {}
+            FromWorker::Pulse { stuck_threads } => self.pulse(stuck_threads),
+            FromWorker::Serving => self.hand_over(),
+            FromWorker::Drained | FromWorker::HandedOver(_) => return self.worker_has_left(),
+            // Whoever it is from.
+            FromWorker::Prepare { .. } | FromWorker::Known { .. } => {}
         }
-        self.serve_if_settled();
-        self.answer_reloads();
         Flow::Continue(())
     }
 

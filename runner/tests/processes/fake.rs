@@ -228,7 +228,7 @@ impl Workshop for Fake {
 
     fn bind(&self, _: Vec<plugin_runner::config::Binding>) {}
 
-    fn serve(&self, listener: OwnedFd, _: &Served) -> io::Result<()> {
+    fn serve(&self, listener: OwnedFd, _: &Served, _: Duration) -> io::Result<()> {
         let inside = Arc::clone(&self.0);
         *inside.accepting.lock().unwrap() = true;
         thread::spawn(move || accept(&UnixListener::from(listener), &inside));
@@ -246,6 +246,18 @@ impl Workshop for Fake {
             }
             accepting = self.0.changed.wait_timeout(accepting, left).unwrap().0;
         }
+    }
+
+    /// Its connections end with their one answer: none is ever between two calls.
+    fn hand_over(&self, _: OwnedFd, within: Duration) -> workshop::HandedOver {
+        self.drain(within);
+        workshop::HandedOver::default()
+    }
+
+    fn adopt(&self, _: OwnedFd) {}
+
+    fn stuck_threads(&self) -> usize {
+        0
     }
 
     fn set_level(&self, _: Level) {}

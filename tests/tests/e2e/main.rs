@@ -19,6 +19,7 @@ mod logging;
 mod probe;
 mod processes;
 mod readme;
+mod recycling;
 mod refusing;
 mod replay;
 mod serving;

@@ -17,6 +17,8 @@ pub enum Request {
     Reload { plugin: Option<String> },
     /// Load the quarantined builds of this plugin, or of the file of this name, again.
     Release { plugin: String },
+    /// Let a new worker take over from the one that serves. Answered when the old one is gone, or after a minute.
+    Recycle,
     /// Log up to this level from now on, until the next restart.
     LogLevel { level: Level },
 }
@@ -41,6 +43,9 @@ pub struct Status {
     pub runner: Runner,
     /// `None` while there is no worker.
     pub worker: Option<Worker>,
+    /// The worker before it, which finishes its calls.
+    pub leaving: Option<Worker>,
+    pub recycles: Recycles,
     pub tokens: Tokens,
     /// By name.
     pub plugins: Vec<Plugin>,
@@ -81,6 +86,29 @@ pub struct Worker {
     pub stuck_loops: usize,
     /// Resident.
     pub memory_bytes: Option<u64>,
+}
+
+/// How often a new worker has taken over from one that served.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recycles {
+    pub done: u64,
+    /// The old worker went on instead, or ended before it had finished its calls.
+    pub failed: u64,
+    pub last: Option<Recycled>,
+}
+
+/// One recycle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recycled {
+    /// When it was over.
+    pub at: u64,
+    pub reason: String,
+    /// From the start of the new worker to the end of the old one.
+    pub took_ms: u64,
+    /// What went wrong.
+    pub fault: Option<String>,
 }
 
 /// Conf tokens.

@@ -12,6 +12,7 @@ use super::{Event, Supervisor};
 use crate::config::{self, Binding, Config};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::fingerprint::Fingerprint;
+use crate::supervise::spawn::Worker;
 
 /// How often the file is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -81,11 +82,15 @@ impl Supervisor {
         }
     }
 
+    fn tell_bindings(&self) {
+        self.workers().for_each(|worker| self.tell_bindings_to(worker));
+    }
+
     /// A new worker has none.
-    pub(super) fn tell_bindings(&self) {
-        let (Some(worker), Some(_)) = (&self.worker, &self.bindings.file) else {
+    pub(super) fn tell_bindings_to(&self, worker: &Worker) {
+        if self.bindings.file.is_none() {
             return;
-        };
+        }
         match serde_json::to_vec(&self.bindings.read) {
             Ok(bindings) => worker.tell_with(ToWorker::Bindings, bindings, Vec::new()),
             Err(error) => tracing::error!(%error, "the bindings cannot be told to the worker"),

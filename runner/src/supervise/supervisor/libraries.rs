@@ -8,6 +8,7 @@ use super::stager::StagerReport;
 use super::{FolderError, Libraries, Offer, Scan, Supervisor};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::reload::Step;
+use crate::supervise::spawn::Worker;
 use crate::supervise::staging::Outcome;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 
@@ -117,6 +118,9 @@ impl Supervisor {
         if !again {
             self.libraries.refusals.remove(&library.file);
         }
+        if !again {
+            self.load_in_next(&library);
+        }
         self.libraries.offers.insert(library.file, offer);
         self.note_served();
         self.carry_out(steps);
@@ -146,7 +150,7 @@ impl Supervisor {
                         .note(&format!("{} is gone: what it offered ends", file.display()));
                     self.libraries.offers.remove(&file);
                     self.note_served();
-                    self.tell(ToWorker::Unload(file));
+                    self.tell_all(&ToWorker::Unload(file));
                 }
                 Step::Discard(library) => self.discard(&library),
                 Step::Retire(library) if self.worker.is_none() => self.discard(&library),
@@ -163,13 +167,18 @@ impl Supervisor {
         }
     }
 
-    fn discard(&mut self, library: &Library) {
+    pub(super) fn discard(&mut self, library: &Library) {
         self.libraries.memory.remove(&library.generation);
         self.libraries.stager.discard(library);
     }
 
-    fn load(&self, library: Library) {
-        let Some(worker) = &self.worker else { return };
+    pub(super) fn load(&self, library: Library) {
+        if let Some(worker) = &self.worker {
+            self.load_in(worker, library);
+        }
+    }
+
+    pub(super) fn load_in(&self, worker: &Worker, library: Library) {
         let memory = self.libraries.memory.get(&library.generation);
         let memory = memory.map(|memory| memory.try_clone()).transpose();
         match memory {

@@ -16,9 +16,10 @@ const DRAIN: Duration = Duration::from_millis(500);
 const STOP: Duration = Duration::from_millis(580);
 
 impl Supervisor {
-    pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
-        self.workers += 1;
-        let number = self.workers;
+    /// Starts a process, and tells it nothing yet.
+    pub(super) fn new_worker(&mut self) -> anyhow::Result<Worker> {
+        self.last_worker += 1;
+        let number = self.last_worker;
         let outfit = Outfit {
             start: self.outset(),
             listener: self.socket.as_fd().try_clone_to_owned()?,
@@ -27,8 +28,14 @@ impl Supervisor {
         };
         let worker = Worker::start(number, &self.host, outfit)?;
         tracing::debug!(pid = worker.pid(), "worker {number} started");
+        Ok(worker)
+    }
+
+    pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
+        let worker = self.new_worker()?;
+        let number = worker.number;
+        self.tell_bindings_to(&worker);
         self.worker = Some(worker);
-        self.tell_bindings();
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
         self.later(
@@ -92,10 +99,16 @@ impl Supervisor {
         }
         worker.serving = true;
         for (token, payload) in self.tokens.live() {
-            worker.tell_with(ToWorker::Conf { token }, payload.to_vec(), Vec::new());
+            let conf = ToWorker::Conf {
+                token,
+                sequence: None,
+            };
+            worker.tell_with(conf, payload.to_vec(), Vec::new());
         }
         let served = self.libraries.served.clone();
-        worker.tell(ToWorker::Serve { served });
+        // Connections may wait for calls, but calls of other confs not for a slow one.
+        let settle = Duration::ZERO;
+        worker.tell(ToWorker::Serve { served, settle });
         self.libraries.note_served();
         if !self.config.plugins.hot_reload {
             self.libraries
@@ -124,10 +137,15 @@ impl Supervisor {
         let lived = worker.lived();
         let number = worker.number;
         let (cause, ending) = worker.bury();
+        self.forget_worker(number);
         // In one process there is nobody to start another worker; the reason comes out at its own end.
-        if self.stopping || matches!(self.host, Host::Here(_)) {
+        if matches!(self.host, Host::Here(_)) {
             return Flow::Break(());
         }
+        if self.stopping {
+            return self.has_left(number);
+        }
+        self.abandon("the worker before it ended");
         let wait = self.backoff.after(lived);
         tracing::error!(
             cause,
@@ -160,13 +178,30 @@ impl Supervisor {
         tracing::info!("stopping: {reason}");
         // From here on a new connection reaches our successor, or nobody; what waits in the backlog is still served.
         self.socket.unlink();
+        let serving = self.workers().filter(|worker| worker.serving);
+        let serving = serving.inspect(|worker| worker.tell(ToWorker::Drain { within: DRAIN }));
+        self.draining = serving.map(|worker| worker.number).collect();
+        if self.draining.is_empty() {
+            return Flow::Break(());
+        }
+        self.later(STOP, Timer::StopNow);
+        Flow::Continue(())
+    }
+
+    /// The worker has finished its calls.
+    pub(super) fn worker_has_left(&mut self) -> Flow {
         match &self.worker {
-            Some(worker) if worker.serving => {
-                worker.tell(ToWorker::Drain { within: DRAIN });
-                self.later(STOP, Timer::StopNow);
-                Flow::Continue(())
-            }
-            _ => Flow::Break(()),
+            Some(worker) => self.has_left(worker.number),
+            None => Flow::Continue(()),
+        }
+    }
+
+    /// Worker `number` is gone or has finished its calls; when we stop, the last one is waited for.
+    pub(super) fn has_left(&mut self, number: u64) -> Flow {
+        self.draining.remove(&number);
+        match self.stopping && self.draining.is_empty() {
+            true => Flow::Break(()),
+            false => Flow::Continue(()),
         }
     }
 
@@ -175,6 +210,7 @@ impl Supervisor {
         if let Some(worker) = self.worker.take() {
             worker.bury();
         }
+        self.end_recycle();
         if let Some(prober) = &self.libraries.prober {
             prober.end();
         }

@@ -91,6 +91,7 @@ impl Supervisor {
             Request::Status => self.ask_for_status(reply),
             Request::Reload { plugin } => self.ask_for_reload(plugin.as_deref(), reply),
             Request::Release { plugin } => self.ask_for_release(&plugin, reply),
+            Request::Recycle => self.ask_for_recycle(reply),
             Request::LogLevel { level } => {
                 self.take_level(level);
                 let lines = vec![format!("log level {} from now on", level.name())];
@@ -102,7 +103,7 @@ impl Supervisor {
     pub(super) fn take_level(&mut self, level: Level) {
         self.config.logging.level = level;
         telemetry::set_level(level);
-        self.tell(ToWorker::LogLevel(level));
+        self.tell_all(&ToWorker::LogLevel(level));
         tracing::info!("log level {} from now on", level.name());
     }
 
@@ -205,7 +206,8 @@ impl Supervisor {
 
     /// Answers the reloads for which nothing is left to do.
     pub(super) fn answer_reloads(&mut self) {
-        if self.questions.reloads.is_empty() || !self.libraries.reload.is_idle() {
+        let idle = self.libraries.reload.is_idle() && self.recycles.is_even();
+        if self.questions.reloads.is_empty() || !idle {
             return;
         }
         let reloads = std::mem::take(&mut self.questions.reloads);

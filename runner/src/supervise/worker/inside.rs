@@ -16,10 +16,11 @@ use crate::plugins::registry::Change;
 use crate::request::assign::AssignToken;
 use crate::request::calls::Calls;
 use crate::request::{host, log_phase};
+use crate::rpc::hand_over::take_all;
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
-    GenerationReport, Library, LoadedPlugin, Refusal, Report, Served, Workshop,
+    GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Workshop,
 };
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
@@ -51,6 +52,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         calls,
         settings,
         server: OnceLock::new(),
+        early: Mutex::default(),
         loaded: Mutex::default(),
     }))
 }
@@ -59,6 +61,8 @@ struct Inside {
     calls: Arc<Calls>,
     settings: Settings,
     server: OnceLock<Server<Calls>>,
+    /// Connections of another process that came before there was a server.
+    early: Mutex<Vec<OwnedFd>>,
     /// Everything that is mapped, oldest first.
     loaded: Mutex<Vec<Loaded>>,
 }
@@ -102,12 +106,37 @@ impl Workshop for Inside {
         self.calls.bind(bindings);
     }
 
-    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()> {
-        self.calls.open(served);
+    fn serve(&self, listener: OwnedFd, served: &Served, settle: Duration) -> io::Result<()> {
+        self.calls.open(served, settle);
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
-        // A second order to serve is a fault of the supervisor; the first server goes on.
-        let _ = self.server.set(server);
+        let mut early = self.early();
+        let server = self.server.get_or_init(|| server);
+        early.drain(..).for_each(|socket| server.take(socket));
         Ok(())
+    }
+
+    fn adopt(&self, from: OwnedFd) {
+        match take_all(&from, |socket| self.take(socket)) {
+            Ok(taken) => tracing::debug!(taken, "took over connections"),
+            Err(cause) => tracing::debug!(cause = %cause, "connections were not all taken over"),
+        }
+    }
+
+    fn hand_over(&self, to: OwnedFd, within: Duration) -> HandedOver {
+        let Some(server) = self.server.get() else {
+            return HandedOver::default();
+        };
+        let until = Instant::now() + within;
+        let handed = server.hand_over(&to, within);
+        if !handed.broken {
+            let logged = log_phase::drain(until.saturating_duration_since(Instant::now()));
+            tracing::debug!(?handed, logged, "handed over");
+        }
+        HandedOver {
+            passed: handed.passed,
+            cut: handed.cut,
+            broken: handed.broken,
+        }
     }
 
     fn drain(&self, within: Duration) {
@@ -123,6 +152,10 @@ impl Workshop for Inside {
         for generation in self.calls.registry().alive() {
             generation.set_level(level as u32);
         }
+    }
+
+    fn stuck_threads(&self) -> usize {
+        self.server.get().map_or(0, Server::stuck_threads)
     }
 
     fn report(&self) -> Report {
@@ -144,6 +177,19 @@ impl Workshop for Inside {
 }
 
 impl Inside {
+    fn early(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves a connection of another process as soon as there is a server.
+    fn take(&self, socket: OwnedFd) {
+        let mut early = self.early();
+        match self.server.get() {
+            Some(server) => server.take(socket),
+            None => early.push(socket),
+        }
+    }
+
     fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }

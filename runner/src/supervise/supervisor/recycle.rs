@@ -1,0 +1,495 @@
+//! Lets a new worker take over from the one that serves, which then gives it every connection between two calls: no call
+//! fails, no connection is closed, and the memory of replaced libraries comes back.
+//!
+//! Until the new worker serves, the old one is the worker, and nothing is lost when the new one fails. From then on the new
+//! one is, and the old one only finishes its calls.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Flow, Supervisor, Timer, WorkerEvent};
+use crate::plugins::blame::Ending;
+use crate::rpc::hand_over::pair;
+use crate::supervise::admin::Reply;
+use crate::supervise::admin::message::{Answer, Recycled};
+use crate::supervise::budget::{Load, Pace, Reason, exceeded};
+use crate::supervise::control::message::{FromWorker, ToWorker};
+use crate::supervise::spawn::{Host, Worker};
+use crate::supervise::workshop::{HandedOver, Library, Refusal};
+
+/// How often budgets are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a new worker's confs may take before it accepts without the late ones.
+const SETTLE: Duration = Duration::from_secs(2);
+/// What a new worker gets to become ready, beside the time for loading libraries.
+const READY: Duration = Duration::from_secs(5);
+/// What an old worker gets beyond the deadline of calls, for gateways that read slowly: their own read timeout.
+const SLOW_READERS: Duration = Duration::from_secs(60);
+/// Beyond that an old worker does not say what it does.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long somebody who asked waits for the old worker's end.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How often an old worker tries to give its connections away before it closes them.
+const TRIES: u8 = 5;
+
+/// The changes of workers, done and under way.
+pub(in crate::supervise) struct Recycles {
+    next: Option<Next>,
+    leaving: Option<Leaving>,
+    pace: Pace,
+    /// Threads of the worker that hang, as it said last.
+    stuck_threads: usize,
+    asked: Vec<Reply>,
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) last: Option<Recycled>,
+}
+
+/// The worker that is being made ready.
+struct Next {
+    worker: Worker,
+    reason: Reason,
+    began: Instant,
+    /// Generations that it was told to load and has not answered.
+    missing: BTreeSet<u64>,
+    /// Copies that were not needed any more when it started: it knows nothing of them.
+    unknown: Vec<u64>,
+    accepts: bool,
+}
+
+/// The worker that finishes what it has.
+struct Leaving {
+    worker: Worker,
+    reason: Reason,
+    since: Instant,
+    /// Copies that nobody needs after it.
+    unneeded: Vec<Library>,
+    tries: u8,
+    /// Its connections are to be taken by a worker that is not there yet.
+    stranded: bool,
+    /// It has none left.
+    handed: Option<HandedOver>,
+    /// What to tell those who asked.
+    lines: Vec<String>,
+}
+
+impl Recycles {
+    pub(in crate::supervise) fn new(interval: Duration) -> Self {
+        Self {
+            next: None,
+            leaving: None,
+            pace: Pace::new(interval),
+            stuck_threads: 0,
+            asked: Vec::new(),
+            done: 0,
+            failed: 0,
+            last: None,
+        }
+    }
+
+    /// The worker that is being made ready.
+    pub(super) fn next(&self) -> Option<&Worker> {
+        self.next.as_ref().map(|next| &next.worker)
+    }
+
+    /// The worker that finishes what it has.
+    pub(super) fn leaving(&self) -> Option<&Worker> {
+        self.leaving.as_ref().map(|leaving| &leaving.worker)
+    }
+
+    /// Whether no new worker is behind the one that serves.
+    pub(super) fn is_even(&self) -> bool {
+        self.next.as_ref().is_none_or(|next| next.missing.is_empty())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.next.is_none() && self.leaving.is_none()
+    }
+}
+
+impl Supervisor {
+    /// Every worker that lives: the one that serves, the one that will, the one that has.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        let recycles = &self.recycles;
+        let serving = self.worker.iter();
+        serving.chain(recycles.next()).chain(recycles.leaving())
+    }
+
+    /// Tells every worker.
+    pub(super) fn tell_all(&self, message: &ToWorker) {
+        self.workers().for_each(|worker| worker.tell(message.clone()));
+    }
+
+    /// Somebody asks for a recycle; the answer comes when it is over.
+    pub(super) fn ask_for_recycle(&mut self, reply: Reply) {
+        let begun = match &self.recycles.leaving {
+            _ if self.recycles.next.is_some() => Ok(()),
+            Some(leaving) => Err(format!(
+                "worker {} of the recycle before still finishes its calls; try again later",
+                leaving.worker.number
+            )),
+            None => self.recycle(Reason::Asked),
+        };
+        match begun {
+            Ok(()) => self.recycles.asked.push(reply),
+            Err(line) => drop(reply.send(Answer::Failed { lines: vec![line] })),
+        }
+    }
+
+    /// Starts the worker that is to take over.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn recycle(&mut self, reason: Reason) -> Result<(), String> {
+        let serving = self.worker.as_ref().is_some_and(|worker| worker.serving);
+        match self.host {
+            Host::Here(_) => return Err("there is no other worker in one process".to_owned()),
+            _ if self.stopping => return Err("the runner is stopping".to_owned()),
+            _ if !serving => return Err("the worker does not serve yet".to_owned()),
+            _ if !self.recycles.is_idle() => return Err("a recycle is under way".to_owned()),
+            Host::Processes => {}
+        }
+        let worker = self.new_worker().map_err(|cause| {
+            self.recycles.failed += 1;
+            format!("no worker can be started: {cause:#}")
+        })?;
+        tracing::info!("worker {} is to take over: {reason}", worker.number);
+        self.tell_bindings_to(&worker);
+        let timer = Timer::RecycleIsLate(worker.number);
+        self.later(self.config.plugins.load_deadline + READY, timer);
+        let retired = self.libraries.retired.iter();
+        let mut next = Next {
+            unknown: retired.map(|library| library.generation).collect(),
+            worker,
+            reason,
+            began: Instant::now(),
+            missing: BTreeSet::new(),
+            accepts: false,
+        };
+        let serving = self.libraries.reload.files();
+        for library in serving.filter_map(|(_, state)| state.serving) {
+            next.missing.insert(library.generation);
+            self.load_in(&next.worker, library.clone());
+        }
+        self.recycles.next = Some(next);
+        Ok(())
+    }
+
+    /// A build that has just begun to serve is loaded by the next worker, too.
+    pub(super) fn load_in_next(&mut self, library: &Library) {
+        if let Some(mut next) = self.recycles.next.take() {
+            next.missing.insert(library.generation);
+            self.load_in(&next.worker, library.clone());
+            self.recycles.next = Some(next);
+        }
+    }
+
+    /// From the worker that is being made ready.
+    pub(super) fn on_next(&mut self, event: WorkerEvent) {
+        let Some(next) = &mut self.recycles.next else {
+            return;
+        };
+        match event {
+            WorkerEvent::Says(FromWorker::Ready, _) => next.worker.ready = true,
+            WorkerEvent::Says(FromWorker::Loaded { generation, .. }, _) => {
+                next.missing.remove(&generation);
+                next.worker.loaded += 1;
+            }
+            WorkerEvent::Says(FromWorker::Refused { generation, refusal }, _) => {
+                let Refusal { cause, .. } = refusal;
+                let library = self.library_of(generation);
+                let file = library.map_or(String::new(), |it| it.file.display().to_string());
+                return self.abandon(&format!("it could not load {file}: {cause}"));
+            }
+            WorkerEvent::Says(FromWorker::Serving, _) => next.accepts = true,
+            WorkerEvent::Says(..) => {}
+            WorkerEvent::Disconnected => next.worker.kill(),
+            WorkerEvent::Ended => return self.abandon("it ended before it served"),
+        }
+        self.advance();
+    }
+
+    /// The next thing to do with the worker that is being made ready.
+    fn advance(&mut self) {
+        let Some(next) = &mut self.recycles.next else {
+            return;
+        };
+        if !next.worker.ready || !next.missing.is_empty() {
+            return;
+        }
+        if next.accepts {
+            return self.change_over();
+        }
+        if !next.worker.serving {
+            next.worker.serving = true;
+            for (token, payload) in self.tokens.live() {
+                let conf = ToWorker::Conf {
+                    token,
+                    sequence: None,
+                };
+                next.worker.tell_with(conf, payload.to_vec(), Vec::new());
+            }
+            let served = self.libraries.served.clone();
+            let settle = SETTLE;
+            next.worker.tell(ToWorker::Serve { served, settle });
+        }
+    }
+
+    pub(super) fn recycle_is_late(&mut self, number: u64) {
+        if self.recycles.next().is_some_and(|next| next.number == number) {
+            self.abandon("it was not ready in time");
+        }
+    }
+
+    /// Gives up the worker that is being made ready; the one that serves goes on.
+    pub(super) fn abandon(&mut self, why: &str) {
+        let Some(next) = self.recycles.next.take() else {
+            return;
+        };
+        let number = next.worker.number;
+        let (how, ending) = next.worker.bury();
+        self.forget_worker(number);
+        self.log_culprit(&ending);
+        let hint = "what serves goes on serving";
+        tracing::error!(hint, end = how, "worker {number} has not taken over: {why}");
+        let outcome = format!("worker {number} has not taken over: {why}");
+        self.note_recycle(next.reason, next.began, Err(outcome.clone()));
+        self.answer_recycles(&Answer::Failed {
+            lines: vec![format!("{outcome}; {hint}")],
+        });
+    }
+
+    /// The new worker serves and is the worker from now on.
+    fn change_over(&mut self) {
+        let Some(next) = self.recycles.next.take() else {
+            return;
+        };
+        let took = next.began.elapsed();
+        let Some(old) = self.worker.replace(next.worker) else {
+            return;
+        };
+        let new = self.worker.as_ref().map_or(0, |worker| worker.number);
+        let known = |library: &Library| !next.unknown.contains(&library.generation);
+        let retired = std::mem::take(&mut self.libraries.retired);
+        let (retired, unneeded) = retired.into_iter().partition(known);
+        self.libraries.retired = retired;
+        let line = format!("worker {new} serves instead of worker {}: {}", old.number, next.reason);
+        tracing::info!(ready_ms = took.as_millis() as u64, "{line}");
+        self.recycles.stuck_threads = 0;
+        self.later(ANSWER, Timer::RecycleIsLong(old.number));
+        self.recycles.leaving = Some(Leaving {
+            worker: old,
+            reason: next.reason,
+            since: next.began,
+            unneeded,
+            tries: 0,
+            stranded: true,
+            handed: None,
+            lines: vec![format!("{line} (ready after {} ms)", took.as_millis())],
+        });
+        for library in self.libraries.reload.all_loading() {
+            self.load(library);
+        }
+        self.hand_over();
+    }
+
+    /// Lets the leaving worker give its connections to the one that serves.
+    pub(super) fn hand_over(&mut self) {
+        let (Some(worker), Some(leaving)) = (&self.worker, &mut self.recycles.leaving) else {
+            return;
+        };
+        if !leaving.stranded || !worker.serving || self.stopping {
+            return;
+        }
+        let within = self.config.calls.deadline + SLOW_READERS;
+        let number = leaving.worker.number;
+        leaving.tries += 1;
+        match pair() {
+            Ok((gives, takes)) if leaving.tries <= TRIES => {
+                leaving.stranded = false;
+                worker.tell_with(ToWorker::Adopt, Vec::new(), vec![takes]);
+                let order = ToWorker::HandOver { within };
+                leaving.worker.tell_with(order, Vec::new(), vec![gives]);
+            }
+            _ => leaving.worker.tell(ToWorker::Drain { within }),
+        }
+        self.later(within + SILENCE, Timer::LeavingIsLate(number));
+    }
+
+    /// From the worker that finishes what it has.
+    pub(super) fn on_leaving(&mut self, event: WorkerEvent) -> Flow {
+        let Some(leaving) = &mut self.recycles.leaving else {
+            return Flow::Continue(());
+        };
+        match event {
+            WorkerEvent::Says(FromWorker::HandedOver(handed), _) if handed.broken => {
+                leaving.stranded = true;
+                self.hand_over();
+            }
+            WorkerEvent::Says(FromWorker::HandedOver(handed), _) => {
+                leaving.handed = Some(handed);
+                leaving.worker.kill();
+            }
+            WorkerEvent::Says(FromWorker::Drained, _) => {
+                leaving.handed.get_or_insert_default();
+                leaving.worker.kill();
+            }
+            WorkerEvent::Says(..) => {}
+            WorkerEvent::Disconnected => leaving.worker.kill(),
+            WorkerEvent::Ended => return self.leaving_ended(),
+        }
+        Flow::Continue(())
+    }
+
+    pub(super) fn leaving_is_late(&mut self, number: u64) {
+        let leaving = self.recycles.leaving.as_ref();
+        if let Some(leaving) = leaving.filter(|leaving| leaving.worker.number == number) {
+            tracing::warn!("worker {number} does not come to its end and is killed");
+            leaving.worker.kill();
+        }
+    }
+
+    fn leaving_ended(&mut self) -> Flow {
+        let Some(leaving) = self.recycles.leaving.take() else {
+            return Flow::Continue(());
+        };
+        let Leaving {
+            worker,
+            reason,
+            since,
+            unneeded,
+            handed,
+            mut lines,
+            ..
+        } = leaving;
+        let number = worker.number;
+        let (cause, ending) = worker.bury();
+        self.forget_worker(number);
+        let outcome = match handed {
+            Some(handed) => {
+                if let Reason::StuckThreads(_) = reason {
+                    self.log_culprit(&ending);
+                }
+                let line = farewell(number, handed);
+                match handed.cut {
+                    0 => tracing::info!("{line}"),
+                    _ => tracing::warn!("{line}"),
+                }
+                lines.push(line);
+                Ok(())
+            }
+            None => {
+                let line = format!("worker {number} ended before it had finished its calls");
+                tracing::error!(cause, "{line}");
+                self.log_culprit(&ending);
+                self.count_crash_of_leaving(&ending);
+                lines.push(line.clone());
+                Err(line)
+            }
+        };
+        unneeded.iter().for_each(|library| self.discard(library));
+        let answer = match outcome {
+            Ok(()) => Answer::Done { lines },
+            Err(_) => Answer::Failed { lines },
+        };
+        self.note_recycle(reason, since, outcome);
+        self.answer_recycles(&answer);
+        self.has_left(number)
+    }
+
+    /// The build is counted, not held: the worker that serves has it, too, and is not taken away from anybody for it.
+    fn count_crash_of_leaving(&mut self, ending: &Ending) {
+        let culprit = ending.culprit.map(|culprit| culprit.running.generation);
+        let guilty = culprit.and_then(|generation| self.library_of(generation));
+        if let Some(sha256) = guilty.map(|library| library.sha256) {
+            let _ = self.libraries.quarantine.crashed(sha256, Instant::now());
+        }
+    }
+
+    fn note_recycle(&mut self, reason: Reason, began: Instant, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => self.recycles.done += 1,
+            Err(_) => self.recycles.failed += 1,
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.recycles.last = Some(Recycled {
+            at: since.map_or(0, |since| since.as_secs()),
+            reason: reason.to_string(),
+            took_ms: began.elapsed().as_millis() as u64,
+            fault: outcome.err(),
+        });
+    }
+
+    /// The old worker takes its time: whoever asked is told so.
+    pub(super) fn recycle_is_long(&mut self, number: u64) {
+        let leaving = self.recycles.leaving.as_ref();
+        let Some(leaving) = leaving.filter(|leaving| leaving.worker.number == number) else {
+            return;
+        };
+        let mut lines = leaving.lines.clone();
+        lines.push(format!("worker {number} still finishes calls"));
+        self.answer_recycles(&Answer::Done { lines });
+    }
+
+    fn answer_recycles(&mut self, answer: &Answer) {
+        for reply in std::mem::take(&mut self.recycles.asked) {
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    /// Ends all workers but the one that serves.
+    pub(super) fn end_recycle(&mut self) {
+        if let Some(next) = self.recycles.next.take() {
+            next.worker.bury();
+        }
+        let line = "the runner stops".to_owned();
+        self.answer_recycles(&Answer::Failed { lines: vec![line] });
+        if let Some(leaving) = self.recycles.leaving.take() {
+            leaving.worker.bury();
+        }
+    }
+
+    /// Looks at the budgets every now and then.
+    pub(super) fn look_at_budgets(&mut self) {
+        self.later(LOOK, Timer::Look);
+        let Some(worker) = self.worker.as_ref().filter(|worker| worker.serving) else {
+            return;
+        };
+        worker.tell(ToWorker::Pulse);
+        let wants_memory = self.config.worker.recycle_memory().is_some();
+        let serving = self.libraries.reload.files();
+        let serving = serving.filter(|(_, state)| state.serving.is_some()).count();
+        let load = Load {
+            generations: worker.loaded.saturating_sub(serving),
+            memory: wants_memory.then(|| worker.memory()).flatten(),
+            stuck_threads: self.recycles.stuck_threads,
+        };
+        let reason = exceeded(load, &self.config.worker);
+        let Some(reason) = reason.filter(|_| self.recycles.is_idle() && !self.stopping) else {
+            return;
+        };
+        let now = Instant::now();
+        if !self.recycles.pace.admit(now) {
+            let wait = self.recycles.pace.wait(now);
+            return tracing::debug!(?wait, "a recycle is due and was not long ago: {reason}");
+        }
+        if let Err(cause) = self.recycle(reason) {
+            tracing::error!(cause, "the worker cannot be recycled although {reason}");
+        }
+    }
+
+    /// What the worker that serves says of its threads.
+    pub(super) fn pulse(&mut self, stuck_threads: usize) {
+        self.recycles.stuck_threads = stuck_threads;
+    }
+}
+
+fn farewell(number: u64, handed: HandedOver) -> String {
+    let HandedOver { passed, cut, .. } = handed;
+    let plural = if passed == 1 { "" } else { "s" };
+    let cut = match cut {
+        0 => String::new(),
+        cut => format!("; {cut} were closed after an error, as their calls did not end"),
+    };
+    format!("worker {number} has handed over {passed} connection{plural} and is gone{cut}")
+}

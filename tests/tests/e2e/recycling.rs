@@ -1,0 +1,186 @@
+//! A new worker takes over from the one that serves: no call fails, no connection is closed, nothing is forgotten.
+
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+use e2e::artifacts;
+use e2e::gateway::{Gateway, frame};
+use e2e::message::{HTTP_REQ_CALL, Reply, Request};
+use e2e::runner::{Runner, Setup, is_alive};
+use e2e::wait;
+
+const STOP: [(&str, &str); 1] = [("stop", r#"{"body": "ok"}"#)];
+const MARK: [(&str, &str); 1] = [("misbehaving", r#"{"mode": "mark"}"#)];
+
+fn command(runner: &Runner, arguments: &[&str]) -> Output {
+    let config = runner.setup().folder().join("config.yaml");
+    let mut command = Command::new(artifacts::runner());
+    command.args(arguments).arg("--config").arg(config);
+    command.env_clear().output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[track_caller]
+fn recycle(runner: &Runner) -> String {
+    let output = command(runner, &["reload", "--recycle"]);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// Calls on many connections, in pieces, one after the other on each, until it is told to stop.
+#[derive(Default)]
+struct Load {
+    stop: AtomicBool,
+    calls: AtomicUsize,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// One connection's calls.
+    fn run(&self, mut gateway: Gateway, token: u32, body: &str) {
+        let call = frame(HTTP_REQ_CALL, &Request::get("/").payload(token));
+        for number in 0.. {
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            // Cut elsewhere each time: in the header, in the payload, right behind it.
+            let (start, rest) = call.split_at(1 + number % call.len());
+            gateway.write(start);
+            gateway.write(rest);
+            match gateway.try_receive() {
+                Ok(Some(reply)) if reply.reply().answer().text() == body => {}
+                other => return self.faults.lock().unwrap().push(format!("{other:?}")),
+            }
+            self.calls.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Runs `meanwhile` while `connections` are at work; no call of them may fail.
+    fn during<T>(&self, runner: &Runner, connections: usize, meanwhile: impl FnOnce() -> T) -> T {
+        let token = runner.gateway().prepare(&STOP);
+        let gateways: Vec<_> = (0..connections).map(|_| runner.gateway()).collect();
+        let done = std::thread::scope(|scope| {
+            for gateway in gateways {
+                scope.spawn(move || self.run(gateway, token, "ok"));
+            }
+            wait::until("calls are made", || (self.calls() > connections).then_some(()));
+            let stop = Stop(&self.stop);
+            let done = meanwhile();
+            let calls = self.calls();
+            wait::until("more calls are made", || {
+                (self.calls() > calls + connections).then_some(())
+            });
+            drop(stop);
+            done
+        });
+        assert_eq!(*self.faults.lock().unwrap(), [""; 0]);
+        done
+    }
+}
+
+/// Ends the load also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Open descriptors and resident kilobytes of the supervisor.
+fn supervisor(runner: &Runner) -> (usize, usize) {
+    let pid = runner.pid();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    (descriptors, kilobytes.parse().unwrap())
+}
+
+#[test]
+fn under_load_recycles_fail_no_call_and_close_no_connection_and_leave_nothing_behind() {
+    let runner = Runner::with(&["stop"]);
+    let mut idle: Vec<_> = (0..64).map(|_| runner.gateway()).collect();
+    let token = idle[0].prepare(&STOP);
+    let first = runner.worker();
+    Load::default().during(&runner, 16, || {
+        recycle(&runner);
+        recycle(&runner);
+        let (descriptors, kilobytes) = supervisor(&runner);
+        for _ in 0..18 {
+            let text = recycle(&runner);
+            assert!(text.contains("has handed over 8"), "80 connections: {text}");
+        }
+        let after = supervisor(&runner);
+        assert!(after.0 <= descriptors, "{descriptors} descriptors, then {after:?}");
+        assert!(after.1 <= kilobytes + 2048, "{kilobytes} kB, then {after:?}");
+    });
+    assert_ne!(runner.worker(), first);
+    assert_eq!(runner.children(), [runner.worker()]);
+    for gateway in &mut idle {
+        assert_eq!(gateway.request(token, &Request::get("/")).text(), "ok");
+    }
+    let status = said(&command(&runner, &["status"]));
+    assert!(status.contains("recycled 20 times; last in "), "{status}");
+}
+
+#[test]
+fn a_call_that_hangs_holds_up_its_own_connection_until_its_deadline() {
+    let setup = Setup::with(&["stop", "misbehaving"]).config("calls:\n  deadline: 2s\n");
+    let runner = setup.start();
+    let old = runner.worker();
+    let mut hanging = runner.gateway();
+    let token = hanging.prepare(&[("misbehaving", r#"{"mode": "sleep", "ms": 60000}"#)]);
+    hanging.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
+    Load::default().during(&runner, 4, || {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| recycle(&runner));
+            runner.log().wait_for(&["worker 2 serves instead of worker 1"]);
+            let status = said(&command(&runner, &["status"]));
+            assert!(status.contains("number 1, up"), "{status}");
+            assert!(status.contains("finishes its calls"), "{status}");
+            let late = hanging.receive_reply().reply();
+            assert!(matches!(late, Reply::Error(_)), "{late:?}");
+            let text = asked.join().unwrap();
+            assert!(text.contains("worker 1 has handed over 6 connections"), "{text}");
+        });
+    });
+    assert_eq!(hanging.get(&STOP).text(), "ok");
+    wait::until("the old worker is gone", || (!is_alive(old)).then_some(()));
+}
+
+#[test]
+fn what_changes_during_a_recycle_is_not_lost() {
+    let setup = Setup::with(&["stop", "misbehaving"]);
+    let runner = setup
+        .config("plugins:\n  settings: {misbehaving: {init: slow}}\n")
+        .start();
+    let mut gateway = runner.gateway();
+    assert_eq!(gateway.get(&MARK).text(), "mark-of-the-file");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| recycle(&runner));
+        runner.log().wait_for(&["worker 2 is to take over"]);
+        // Before the new worker is ready: prepared in the old one.
+        let token = gateway.prepare(&STOP);
+        runner.lay_mark("the-next-of-them");
+        runner.log().wait_for(&["misbehaving", "serves: generation 3"]);
+        assert_eq!(gateway.get(&MARK).text(), "the-next-of-them");
+        asked.join().unwrap();
+        assert_eq!(gateway.request(token, &Request::get("/")).text(), "ok");
+    });
+    assert_eq!(gateway.get(&MARK).text(), "the-next-of-them");
+    assert_eq!(runner.gateway().get(&MARK).text(), "the-next-of-them");
+    // And a token that a new worker has given serves on old connections.
+    let mut fresh = runner.gateway();
+    let token = fresh.prepare(&[("stop", r#"{"body": "fresh"}"#)]);
+    assert_eq!(gateway.request(token, &Request::get("/")).text(), "fresh");
+}
