@@ -29,6 +29,7 @@ mod socket;
 mod spawn;
 pub mod staging;
 mod start;
+mod successor;
 pub mod state;
 mod supervisor;
 pub mod tokens;

@@ -46,12 +46,13 @@ pub(super) fn hand_over<S: Service>(
         waiting: Vec::new(),
         handed: HandedOver::default(),
     };
-    let until = Instant::now() + within;
+    let closing = CLOSING.min(within / 10);
+    let until = Instant::now() + within - closing;
     shared.accepting.store(false, Ordering::SeqCst);
     shared.rest.set(AtRest::IsGiven);
     drain::sweep(shared, until);
     match batch::set_patience(giver.to).and_then(|()| giver.give_all(until)) {
-        Ok(()) => giver.close_the_rest(),
+        Ok(()) => giver.close_the_rest(closing),
         Err(cause) => {
             tracing::debug!(cause = %cause, "connections cannot be handed over any more");
             giver.handed.broken = true;
@@ -135,11 +136,11 @@ impl<S: Service> Giver<'_, S> {
     }
 
     /// What did not come to rest in time, or was not taken.
-    fn close_the_rest(&mut self) {
+    fn close_the_rest(&mut self, closing: Duration) {
         self.keep();
+        self.shared.rest.set(AtRest::Closes);
         if self.shared.loops.len() > 0 {
-            self.shared.rest.set(AtRest::Closes);
-            drain::settle(self.shared, Instant::now() + CLOSING);
+            drain::settle(self.shared, Instant::now() + closing);
             self.handed.cut = drain::cut(self.shared);
         }
     }

@@ -6,7 +6,7 @@ pub mod message;
 pub mod place;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +43,7 @@ impl Admin {
     /// When there can be no socket.
     pub(super) fn listen(
         place: Place,
-        ask: impl Fn(Request, Reply) + Send + Sync + 'static,
+        ask: impl Fn(Request, Vec<OwnedFd>, Reply) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = place.bind()?;
         let ask: Arc<Ask> = Arc::new(ask);
@@ -60,7 +60,7 @@ impl Drop for Admin {
     }
 }
 
-type Ask = dyn Fn(Request, Reply) + Send + Sync;
+type Ask = dyn Fn(Request, Vec<OwnedFd>, Reply) + Send + Sync;
 
 fn accept(listener: &UnixListener, ask: &Arc<Ask>) {
     let open = Arc::new(AtomicUsize::new(0));
@@ -101,7 +101,7 @@ fn answer(connection: UnixStream, ask: &Ask) -> io::Result<()> {
         return Ok(());
     };
     let (reply, answer) = sync_channel(1);
-    ask(question.message, reply);
+    ask(question.message, question.descriptors, reply);
     match answer.recv_timeout(LONGEST) {
         Ok(answer) => sender.send(&answer),
         Err(_) => Err(io::Error::other("the supervisor did not answer")),

@@ -151,7 +151,8 @@ fn prepare(
         draining: BTreeSet::new(),
         backoff: Backoff::default(),
         announced: false,
-        stopping: false,
+        stopping: None,
+        usurper: None,
         since: Since::now(),
         questions: Questions::default(),
         admin,
@@ -181,7 +182,9 @@ fn open_admin(
     let place = admin::place::Place::of_this_process(config, state);
     let path = place.path();
     let events = events.clone();
-    let ask = move |request, reply| drop(events.send(Event::Question(request, reply)));
+    let ask = move |request, gift, reply| {
+        drop(events.send(Event::Question(request, gift, reply)));
+    };
     let opened = Admin::listen(place, ask);
     opened
         .inspect_err(|cause| {

@@ -12,6 +12,7 @@ mod recycle;
 mod reread;
 mod stager;
 mod status;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -39,6 +40,7 @@ use super::reload::Reload;
 use super::signals::{Signals, Wanted};
 use super::socket::Socket;
 use super::spawn::{Host, Worker};
+use super::successor::{Successor, SuccessorError};
 use super::tokens::Tokens;
 use super::watch::Watch;
 use super::workshop::{Library, LoadedPlugin, Refusal, Served};
@@ -63,8 +65,10 @@ pub(super) enum Event {
     BindingsChanged,
     /// From the worker of this number.
     Worker(u64, WorkerEvent),
-    /// Somebody asks something.
-    Question(Request, Reply),
+    /// Somebody asks something, and may give something.
+    Question(Request, Vec<OwnedFd>, Reply),
+    /// The runner that has our path takes our connections, or not.
+    Successor(Result<Successor, SuccessorError>),
     /// It is time.
     Timer(Timer),
 }
@@ -125,7 +129,10 @@ pub(super) struct Supervisor {
     pub(super) backoff: Backoff,
     /// The first worker was told to serve.
     pub(super) announced: bool,
-    pub(super) stopping: bool,
+    /// Since when we have been asked to stop.
+    pub(super) stopping: Option<Instant>,
+    /// Who or what was found at our socket's path, if it is not ours any more.
+    pub(super) usurper: Option<String>,
     pub(super) since: Since,
     /// Asked and not answered yet.
     pub(super) questions: Questions,
@@ -218,7 +225,9 @@ impl Supervisor {
     fn on(&mut self, event: Event) -> Flow {
         match event {
             // Somebody at a terminal does not want to wait.
-            Event::Asked(Wanted::Stop("SIGINT")) if self.stopping => return Flow::Break(()),
+            Event::Asked(Wanted::Stop("SIGINT")) if self.stopping.is_some() => {
+                return Flow::Break(());
+            }
             Event::Asked(Wanted::Stop(signal)) => return self.stop(signal),
             Event::Asked(Wanted::Rescan) => {
                 self.log_reread();
@@ -245,14 +254,18 @@ impl Supervisor {
                 self.loads_are_over();
             }
             Event::Timer(Timer::LoadsAreOver(_)) => {}
-            Event::Question(request, reply) => self.question(request, reply),
+            Event::Question(request, gift, reply) => self.question(request, gift, reply),
+            Event::Successor(answer) => self.successor_answered(answer),
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
             Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
             Event::Timer(Timer::StartWorker) => self.replace_worker(),
             Event::Timer(Timer::RecycleIsLate(number)) => self.recycle_is_late(number),
             Event::Timer(Timer::RecycleIsLong(number)) => self.recycle_is_long(number),
             Event::Timer(Timer::LeavingIsLate(number)) => self.leaving_is_late(number),
-            Event::Timer(Timer::Look) => self.look_at_budgets(),
+            Event::Timer(Timer::Look) => {
+                self.look_at_budgets();
+                self.look_at_socket();
+            }
             Event::Timer(Timer::StopNow) => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
                 return Flow::Break(());
@@ -316,7 +329,8 @@ impl Supervisor {
             FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
             FromWorker::Pulse { stuck_threads } => self.pulse(stuck_threads),
             FromWorker::Serving => self.hand_over(),
-            FromWorker::Drained | FromWorker::HandedOver(_) => return self.worker_has_left(),
+            FromWorker::Drained => return self.worker_has_left(),
+            FromWorker::HandedOver(handed) => return self.handed_to_successor(handed),
             // Whoever it is from.
             FromWorker::Prepare { .. } | FromWorker::Known { .. } => {}
         }

@@ -19,6 +19,8 @@ pub enum Request {
     Release { plugin: String },
     /// Let a new worker take over from the one that serves. Answered when the old one is gone, or after a minute.
     Recycle,
+    /// Serve the connections that come over the descriptor. From a runner that had our socket's path before us.
+    TakeConnections,
     /// Log up to this level from now on, until the next restart.
     LogLevel { level: Level },
 }

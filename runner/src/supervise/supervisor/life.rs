@@ -10,11 +10,6 @@ use crate::supervise::control::message::{Start, ToWorker};
 use crate::supervise::reload::Suspect;
 use crate::supervise::spawn::{Host, Outfit, Worker};
 
-/// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
-const DRAIN: Duration = Duration::from_millis(500);
-/// How long we wait for the worker to have drained. The last log lines need some time after it.
-const STOP: Duration = Duration::from_millis(580);
-
 impl Supervisor {
     /// Starts a process, and tells it nothing yet.
     pub(super) fn new_worker(&mut self) -> anyhow::Result<Worker> {
@@ -23,6 +18,7 @@ impl Supervisor {
         let outfit = Outfit {
             start: self.outset(),
             listener: self.socket.as_fd().try_clone_to_owned()?,
+            socket: self.socket.id(),
             lines: self.telemetry.lines(),
             events: self.events.clone(),
         };
@@ -57,7 +53,7 @@ impl Supervisor {
 
     /// After a worker died: a failure is not the end, there may be room for a process in a moment.
     pub(super) fn replace_worker(&mut self) {
-        if self.stopping || self.worker.is_some() {
+        if self.stopping.is_some() || self.worker.is_some() {
             return;
         }
         if let Err(cause) = self.start_worker() {
@@ -94,7 +90,7 @@ impl Supervisor {
         let Some(worker) = &mut self.worker else {
             return;
         };
-        if !worker.ready || worker.serving || self.stopping {
+        if !worker.ready || worker.serving || self.stopping.is_some() {
             return;
         }
         worker.serving = true;
@@ -142,7 +138,7 @@ impl Supervisor {
         if matches!(self.host, Host::Here(_)) {
             return Flow::Break(());
         }
-        if self.stopping {
+        if self.stopping.is_some() {
             return self.has_left(number);
         }
         self.abandon("the worker before it ended");
@@ -167,42 +163,6 @@ impl Supervisor {
             self.later(wait, Timer::StartWorker);
         }
         Flow::Continue(())
-    }
-
-    /// Lets calls in flight and the backlog finish. Gateway: it asks us to leave and is gone itself a moment later, so
-    /// being asked again changes nothing.
-    pub(super) fn stop(&mut self, reason: &str) -> Flow {
-        if std::mem::replace(&mut self.stopping, true) {
-            return Flow::Continue(());
-        }
-        tracing::info!("stopping: {reason}");
-        // From here on a new connection reaches our successor, or nobody; what waits in the backlog is still served.
-        self.socket.unlink();
-        let serving = self.workers().filter(|worker| worker.serving);
-        let serving = serving.inspect(|worker| worker.tell(ToWorker::Drain { within: DRAIN }));
-        self.draining = serving.map(|worker| worker.number).collect();
-        if self.draining.is_empty() {
-            return Flow::Break(());
-        }
-        self.later(STOP, Timer::StopNow);
-        Flow::Continue(())
-    }
-
-    /// The worker has finished its calls.
-    pub(super) fn worker_has_left(&mut self) -> Flow {
-        match &self.worker {
-            Some(worker) => self.has_left(worker.number),
-            None => Flow::Continue(()),
-        }
-    }
-
-    /// Worker `number` is gone or has finished its calls; when we stop, the last one is waited for.
-    pub(super) fn has_left(&mut self, number: u64) -> Flow {
-        self.draining.remove(&number);
-        match self.stopping && self.draining.is_empty() {
-            true => Flow::Break(()),
-            false => Flow::Continue(()),
-        }
     }
 
     pub(super) fn end(&mut self) {

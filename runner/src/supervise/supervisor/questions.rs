@@ -1,6 +1,7 @@
 //! Answers what people ask on the admin socket. Never waits: an answer that needs the worker or the disk comes later.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,12 +86,13 @@ impl Reloading {
 }
 
 impl Supervisor {
-    pub(super) fn question(&mut self, request: Request, reply: Reply) {
+    pub(super) fn question(&mut self, request: Request, gift: Vec<OwnedFd>, reply: Reply) {
         // Whoever does not wait for the answer any more does not need it.
         match request {
             Request::Status => self.ask_for_status(reply),
             Request::Reload { plugin } => self.ask_for_reload(plugin.as_deref(), reply),
             Request::Release { plugin } => self.ask_for_release(&plugin, reply),
+            Request::TakeConnections => self.take_connections(gift, &reply),
             Request::Recycle => self.ask_for_recycle(reply),
             Request::LogLevel { level } => {
                 self.take_level(level);
@@ -98,6 +100,20 @@ impl Supervisor {
                 let _ = reply.send(Answer::Done { lines });
             }
         }
+    }
+
+    /// A worker that does not serve yet keeps them until it does, as a backlog does.
+    fn take_connections(&self, gift: Vec<OwnedFd>, reply: &Reply) {
+        let worker = self.worker.as_ref().filter(|_| self.stopping.is_none());
+        let lines = Vec::new();
+        let answer = match worker.filter(|_| gift.len() == 1) {
+            Some(worker) => {
+                worker.tell_with(ToWorker::Adopt, Vec::new(), gift);
+                Answer::Done { lines }
+            }
+            None => Answer::Failed { lines },
+        };
+        let _ = reply.send(answer);
     }
 
     pub(super) fn take_level(&mut self, level: Level) {

@@ -17,8 +17,8 @@ use crate::supervise::control::message::{FromWorker, ToWorker};
 use crate::supervise::spawn::{Host, Worker};
 use crate::supervise::workshop::{HandedOver, Library, Refusal};
 
-/// How often budgets are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often budgets and the socket are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a new worker's confs may take before it accepts without the late ones.
 const SETTLE: Duration = Duration::from_secs(2);
 /// What a new worker gets to become ready, beside the time for loading libraries.
@@ -37,6 +37,8 @@ pub(in crate::supervise) struct Recycles {
     next: Option<Next>,
     leaving: Option<Leaving>,
     pace: Pace,
+    /// Of recycles for a new socket.
+    socket_pace: Pace,
     /// Threads of the worker that hang, as it said last.
     stuck_threads: usize,
     asked: Vec<Reply>,
@@ -79,6 +81,7 @@ impl Recycles {
             next: None,
             leaving: None,
             pace: Pace::new(interval),
+            socket_pace: Pace::new(LOOK),
             stuck_threads: 0,
             asked: Vec::new(),
             done: 0,
@@ -100,6 +103,11 @@ impl Recycles {
     /// Whether no new worker is behind the one that serves.
     pub(super) fn is_even(&self) -> bool {
         self.next.as_ref().is_none_or(|next| next.missing.is_empty())
+    }
+
+    /// Whether a recycle for a new socket may begin; it counts.
+    pub(super) fn may_take_socket(&mut self) -> bool {
+        self.is_idle() && self.socket_pace.admit(Instant::now())
     }
 
     fn is_idle(&self) -> bool {
@@ -144,7 +152,7 @@ impl Supervisor {
         let serving = self.worker.as_ref().is_some_and(|worker| worker.serving);
         match self.host {
             Host::Here(_) => return Err("there is no other worker in one process".to_owned()),
-            _ if self.stopping => return Err("the runner is stopping".to_owned()),
+            _ if self.stopping.is_some() => return Err("the runner is stopping".to_owned()),
             _ if !serving => return Err("the worker does not serve yet".to_owned()),
             _ if !self.recycles.is_idle() => return Err("a recycle is under way".to_owned()),
             Host::Processes => {}
@@ -298,7 +306,7 @@ impl Supervisor {
         let (Some(worker), Some(leaving)) = (&self.worker, &mut self.recycles.leaving) else {
             return;
         };
-        if !leaving.stranded || !worker.serving || self.stopping {
+        if !leaving.stranded || !worker.serving || self.stopping.is_some() {
             return;
         }
         let within = self.config.calls.deadline + SLOW_READERS;
@@ -465,7 +473,7 @@ impl Supervisor {
             stuck_threads: self.recycles.stuck_threads,
         };
         let reason = exceeded(load, &self.config.worker);
-        let Some(reason) = reason.filter(|_| self.recycles.is_idle() && !self.stopping) else {
+        let Some(reason) = reason.filter(|_| self.recycles.is_idle() && self.stopping.is_none()) else {
             return;
         };
         let now = Instant::now();

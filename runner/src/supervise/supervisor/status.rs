@@ -34,7 +34,7 @@ impl Supervisor {
             ..Worker::default()
         });
         Status {
-            ready: worker.as_ref().is_some_and(|worker| worker.serving) && !self.stopping,
+            ready: worker.as_ref().is_some_and(|worker| worker.serving) && self.stopping.is_none(),
             runner: self.runner(),
             worker,
             leaving,
