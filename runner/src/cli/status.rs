@@ -120,7 +120,9 @@ fn describe_worker(worker: &Worker) -> String {
 }
 
 fn describe_leaving(worker: &Worker) -> String {
-    let memory = worker.memory_bytes.map(|memory| format!("{}, ", size(memory)));
+    let memory = worker
+        .memory_bytes
+        .map(|memory| format!("{}, ", size(memory)));
     format!(
         "process {}, number {}, up {}, {}finishes its calls",
         worker.pid,

@@ -85,7 +85,10 @@ impl<C: Call> EventLoops<C> {
     pub(super) fn late(&self, alarm: &Alarm, limit: Duration) -> usize {
         let mut table = self.lock();
         table.left.retain(|left| left.strong_count() > 0);
-        let works = table.left.iter().filter_map(|left| left.upgrade()?.work(alarm));
+        let works = table
+            .left
+            .iter()
+            .filter_map(|left| left.upgrade()?.work(alarm));
         works.filter(|work| work.busy > limit).count()
     }
 

@@ -33,7 +33,10 @@ impl fmt::Display for Reason {
             }
             Self::Memory(bytes) => write!(f, "it takes {} MiB of memory", bytes >> 20),
             Self::StuckThreads(count) => {
-                write!(f, "{count} of its threads hang after the deadline of their calls")
+                write!(
+                    f,
+                    "{count} of its threads hang after the deadline of their calls"
+                )
             }
         }
     }

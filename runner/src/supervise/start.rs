@@ -23,9 +23,7 @@ use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::bindings::Bindings;
-use super::supervisor::{
-    Event, Libraries, Questions, Recycles, Since, Stager, Supervisor, Untold,
-};
+use super::supervisor::{Event, Libraries, Questions, Recycles, Since, Stager, Supervisor, Untold};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;

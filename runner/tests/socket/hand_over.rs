@@ -38,7 +38,10 @@ fn connections_at_rest_change_hands_at_once_and_are_served_by_the_other() {
     let mut gateways: Vec<_> = (0..300).map(|_| old.connect()).collect();
     gateways.iter_mut().for_each(Gateway::expect_to_work);
     assert_eq!(hand_over(&old, &new, || {}), 300);
-    assert_eq!((old.server.connections(), new.server.connections()), (0, 300));
+    assert_eq!(
+        (old.server.connections(), new.server.connections()),
+        (0, 300)
+    );
     gateways.iter_mut().for_each(Gateway::expect_to_work);
     drop(old);
     gateways.iter_mut().for_each(Gateway::expect_to_work);
@@ -58,7 +61,9 @@ fn a_call_holds_up_its_own_connection_and_no_other() {
     asking.send(kind::HTTP_REQ_CALL, &[NEEDS, 1]);
     assert_eq!(asking.receive().kind, kind::EXTRA_INFO);
     half.0.write_all(&[2, 0, 0, 4, b'e']).unwrap();
-    wait_until("both are in", || old.fake.inside.load(Ordering::SeqCst) == 2);
+    wait_until("both are in", || {
+        old.fake.inside.load(Ordering::SeqCst) == 2
+    });
     let taken = hand_over(&old, &new, || {
         wait_until("the idle one", || new.server.connections() == 1);
         idle.expect_to_work();

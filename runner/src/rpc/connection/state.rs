@@ -11,9 +11,9 @@ use super::output::{Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::request::service::{Call, ErrorCode};
-use crate::rpc::input::{Filled, Input};
 use crate::rpc::buffers;
 use crate::rpc::event_loop::{LoopId, NOBODY};
+use crate::rpc::input::{Filled, Input};
 use crate::rpc::rest::AtRest;
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.

@@ -51,7 +51,14 @@ pub(super) fn give(to: BorrowedFd<'_>, sockets: &[BorrowedFd<'_>]) -> io::Result
         return Err(io::Error::other("too many descriptors for one message"));
     }
     let count = [sockets.len() as u8];
-    let sent = retry(|| sendmsg(to, &[IoSlice::new(&count)], &mut ancillary, SendFlags::NOSIGNAL));
+    let sent = retry(|| {
+        sendmsg(
+            to,
+            &[IoSlice::new(&count)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+    });
     match sent {
         Ok(_) => {}
         // Descriptors of this user that are in flight elsewhere.

@@ -83,7 +83,8 @@ impl Supervisor {
     }
 
     fn tell_bindings(&self) {
-        self.workers().for_each(|worker| self.tell_bindings_to(worker));
+        self.workers()
+            .for_each(|worker| self.tell_bindings_to(worker));
     }
 
     /// A new worker has none.

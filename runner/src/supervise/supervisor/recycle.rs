@@ -102,7 +102,9 @@ impl Recycles {
 
     /// Whether no new worker is behind the one that serves.
     pub(super) fn is_even(&self) -> bool {
-        self.next.as_ref().is_none_or(|next| next.missing.is_empty())
+        self.next
+            .as_ref()
+            .is_none_or(|next| next.missing.is_empty())
     }
 
     /// Whether a recycle for a new socket may begin; it counts.
@@ -125,7 +127,8 @@ impl Supervisor {
 
     /// Tells every worker.
     pub(super) fn tell_all(&self, message: &ToWorker) {
-        self.workers().for_each(|worker| worker.tell(message.clone()));
+        self.workers()
+            .for_each(|worker| worker.tell(message.clone()));
     }
 
     /// Somebody asks for a recycle; the answer comes when it is over.
@@ -203,7 +206,13 @@ impl Supervisor {
                 next.missing.remove(&generation);
                 next.worker.loaded += 1;
             }
-            WorkerEvent::Says(FromWorker::Refused { generation, refusal }, _) => {
+            WorkerEvent::Says(
+                FromWorker::Refused {
+                    generation,
+                    refusal,
+                },
+                _,
+            ) => {
                 let Refusal { cause, .. } = refusal;
                 let library = self.library_of(generation);
                 let file = library.map_or(String::new(), |it| it.file.display().to_string());
@@ -244,7 +253,11 @@ impl Supervisor {
     }
 
     pub(super) fn recycle_is_late(&mut self, number: u64) {
-        if self.recycles.next().is_some_and(|next| next.number == number) {
+        if self
+            .recycles
+            .next()
+            .is_some_and(|next| next.number == number)
+        {
             self.abandon("it was not ready in time");
         }
     }
@@ -281,7 +294,10 @@ impl Supervisor {
         let retired = std::mem::take(&mut self.libraries.retired);
         let (retired, unneeded) = retired.into_iter().partition(known);
         self.libraries.retired = retired;
-        let line = format!("worker {new} serves instead of worker {}: {}", old.number, next.reason);
+        let line = format!(
+            "worker {new} serves instead of worker {}: {}",
+            old.number, next.reason
+        );
         tracing::info!(ready_ms = took.as_millis() as u64, "{line}");
         self.recycles.stuck_threads = 0;
         self.later(ANSWER, Timer::RecycleIsLong(old.number));
@@ -473,7 +489,8 @@ impl Supervisor {
             stuck_threads: self.recycles.stuck_threads,
         };
         let reason = exceeded(load, &self.config.worker);
-        let Some(reason) = reason.filter(|_| self.recycles.is_idle() && self.stopping.is_none()) else {
+        let Some(reason) = reason.filter(|_| self.recycles.is_idle() && self.stopping.is_none())
+        else {
             return;
         };
         let now = Instant::now();

@@ -76,7 +76,11 @@ impl Supervisor {
             self.drain();
             return Flow::Continue(());
         }
-        tracing::info!(cut = handed.cut, "handed over {} connections", handed.passed);
+        tracing::info!(
+            cut = handed.cut,
+            "handed over {} connections",
+            handed.passed
+        );
         self.worker_has_left()
     }
 
