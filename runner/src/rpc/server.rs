@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::event_loops::EventLoops;
 use super::listener::Entering;
 use super::peer::Peers;
-use super::rest::Rest;
+use super::rest::{AtRest, Rest};
 use super::threads::Threads;
 use super::watchdog::Alarm;
 use super::{drain, hand_over, listener, watchdog};
@@ -64,6 +64,21 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// No threads or no descriptors to be had, or `listener` is no socket.
     pub fn start(listener: OwnedFd, service: Arc<S>, settings: Settings) -> io::Result<Self> {
+        let server = Self::at_rest(listener, service, settings)?;
+        server.shared.accepting.store(true, Ordering::SeqCst);
+        server.shared.rest.set(AtRest::Stays);
+        for each in server.shared.loops.current() {
+            listener::spawn(&server.shared, &each);
+        }
+        Ok(server)
+    }
+
+    /// A server that accepts nothing and serves no call: all that is left to do is [`Server::hand_over`], which gives away
+    /// what waits in the backlog and what was taken. Otherwise as [`Server::start`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn at_rest(listener: OwnedFd, service: Arc<S>, settings: Settings) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
         let (threads, runtime) = Threads::start(settings.threads)?;
         let shared = Arc::new(Shared {
@@ -73,7 +88,7 @@ impl<S: Service> Server<S> {
             loops: EventLoops::start(settings.event_loops)?,
             threads,
             alarm: Arc::new(Alarm::new()),
-            accepting: AtomicBool::new(true),
+            accepting: AtomicBool::new(false),
             entering: Entering::default(),
             rest: Rest::default(),
             faults: Repeated::new(),
@@ -83,10 +98,8 @@ impl<S: Service> Server<S> {
             shared: Arc::clone(&shared),
             runtime: Some(runtime),
         };
-        watchdog::start(Arc::clone(&shared))?;
-        for each in shared.loops.current() {
-            listener::spawn(&shared, &each);
-        }
+        shared.rest.set(AtRest::IsGiven);
+        watchdog::start(shared)?;
         Ok(server)
     }
 

@@ -120,10 +120,12 @@ fn prepare(
     };
     // Before the socket is taken over: with a fault, whoever serves goes on.
     let bindings = Bindings::start(&config, &events)?;
+    // Before the socket, too: a runner that had its path before us asks whoever has it now.
+    let state = open_state(&config);
+    let admin = open_admin(&config, state.as_ref(), &events);
     let socket = Socket::listen(&config.socket)?;
     tracing::info!("listening on {}", socket.path().display());
     hint_at_reach(&socket, config.socket.mode);
-    let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
     let mut libraries = libraries(&config, place, quarantine(&config, state.as_ref()), &events)?;
@@ -131,7 +133,6 @@ fn prepare(
         let verdicts = Verdicts::open(state.as_ref());
         libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
     }
-    let admin = open_admin(&config, state.as_ref(), &events);
     Ok(Supervisor {
         identity,
         host,

@@ -16,8 +16,8 @@ use super::control;
 use crate::config::Config;
 use crate::rpc::hand_over::pair;
 
-/// How long it may take to answer: the gateway gives us no more than a second.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// How long it may take to answer, as it may just be starting. Gateway: we have no more than a second.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Why nobody takes our connections.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ fn trusted(connected: impl AsFd) -> Result<i32, SuccessorError> {
     Err(SuccessorError::Stranger { pid, uid })
 }
 
-/// Asks the runner that listens at `path` to take our connections. Takes two times [`PATIENCE`] at most.
+/// Asks the runner that listens at `path` to take our connections. Takes little more than [`PATIENCE`].
 ///
 /// # Errors
 /// It is no runner of ours, or does not take them.

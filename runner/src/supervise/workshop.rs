@@ -46,9 +46,9 @@ pub trait Workshop: Send + Sync + 'static {
     fn adopt(&self, from: OwnedFd);
 
     /// Accepts nothing more and gives each connection away over `to` when it is between two calls; returns when there is
-    /// none left or the time is over, or when nobody takes them: what is left is then served as before. Runs on a thread of
-    /// its own.
-    fn hand_over(&self, to: OwnedFd, within: Duration) -> HandedOver;
+    /// none left or the time is over, or when nobody takes them: what is left is then served as before. `listener`: if it
+    /// does not serve yet, to give away what waits there. Runs on a thread of its own.
+    fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver;
 
     /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
     fn drain(&self, within: Duration);

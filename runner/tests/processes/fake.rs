@@ -249,7 +249,7 @@ impl Workshop for Fake {
     }
 
     /// Its connections end with their one answer: none is ever between two calls.
-    fn hand_over(&self, _: OwnedFd, within: Duration) -> workshop::HandedOver {
+    fn hand_over(&self, _: OwnedFd, _: Option<OwnedFd>, within: Duration) -> workshop::HandedOver {
         self.drain(within);
         workshop::HandedOver::default()
     }

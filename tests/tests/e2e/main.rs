@@ -25,3 +25,4 @@ mod replay;
 mod serving;
 mod socket;
 mod swapping;
+mod takeover;

@@ -28,8 +28,9 @@ impl Supervisor {
         let replaced = self.socket.standing() == Standing::Replaced;
         // From here on a new connection reaches our successor, or nobody; what waits in the backlog is still served.
         self.socket.unlink();
-        let serving = self.workers().filter(|worker| worker.serving);
-        self.draining = serving.map(|worker| worker.number).collect();
+        // One that does not serve yet may have connections that wait for it.
+        let with_calls = self.workers().filter(|worker| worker.serving || replaced);
+        self.draining = with_calls.map(|worker| worker.number).collect();
         if self.draining.is_empty() {
             return Flow::Break(());
         }
@@ -56,7 +57,7 @@ impl Supervisor {
     pub(super) fn successor_answered(&mut self, answer: Result<Successor, SuccessorError>) {
         let within = self.time_to_drain();
         match (answer, &self.worker) {
-            (Ok(Successor { pid, takes }), Some(worker)) if worker.serving => {
+            (Ok(Successor { pid, takes }), Some(worker)) => {
                 tracing::info!("connections go to the runner with process id {pid}");
                 worker.tell_with(ToWorker::HandOver { within }, Vec::new(), vec![takes]);
                 let leaving = self.recycles.leaving();

@@ -109,9 +109,7 @@ impl Workshop for Inside {
     fn serve(&self, listener: OwnedFd, served: &Served, settle: Duration) -> io::Result<()> {
         self.calls.open(served, settle);
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
-        let mut early = self.early();
-        let server = self.server.get_or_init(|| server);
-        early.drain(..).for_each(|socket| server.take(socket));
+        self.install(server);
         Ok(())
     }
 
@@ -122,7 +120,14 @@ impl Workshop for Inside {
         }
     }
 
-    fn hand_over(&self, to: OwnedFd, within: Duration) -> HandedOver {
+    fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver {
+        if let Some(listener) = listener {
+            let (calls, settings) = (Arc::clone(&self.calls), self.settings.clone());
+            match Server::at_rest(listener, calls, settings) {
+                Ok(server) => self.install(server),
+                Err(cause) => tracing::error!(%cause, "connections cannot be handed over"),
+            }
+        }
         let Some(server) = self.server.get() else {
             return HandedOver::default();
         };
@@ -179,6 +184,13 @@ impl Workshop for Inside {
 impl Inside {
     fn early(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
         self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn install(&self, server: Server<Calls>) {
+        let mut early = self.early();
+        // A second order to serve is a fault of the supervisor; the first server goes on.
+        let server = self.server.get_or_init(|| server);
+        early.drain(..).for_each(|socket| server.take(socket));
     }
 
     /// Serves a connection of another process as soon as there is a server.

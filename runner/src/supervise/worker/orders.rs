@@ -91,8 +91,9 @@ impl Orders {
             }
             ToWorker::HandOver { within } => {
                 let to = descriptor(received.descriptors)?;
+                let listener = self.listener.take();
                 self.beside("hand over", move |workshop, sender| {
-                    let handed = workshop.hand_over(to, within);
+                    let handed = workshop.hand_over(to, listener, within);
                     let _ = sender.send(&FromWorker::HandedOver(handed));
                 })?;
             }
