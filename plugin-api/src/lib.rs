@@ -40,7 +40,8 @@
 //! | a route's configuration arrives | [`Plugin::validate`], [`Plugin::configure`] | once per *conf*: one plugin's configuration on one route |
 //! | a request arrives | all plugins' [`rewrite`](Plugin::rewrite), then all plugins' [`access`](Plugin::access) | each request |
 //! | the upstream has answered | all plugins' [`header_filter`](Plugin::header_filter), then all plugins' [`body_filter`](Plugin::body_filter) | each response of a route that is configured for it |
-//! | a new build takes over | the values' `Drop`, when the last call that uses them is over | once |
+//! | a new build takes over | the old one's [`export_state`](Plugin::export_state), the new one's [`import_state`](Plugin::import_state) | once per conf |
+//! | … and the old one is done | the values' `Drop`, when the last call that uses them is over | once |
 //!
 //! What `init_worker` makes is for all routes (a connection pool, a key file); what `configure` makes is for one
 //! route (compiled regexes, limiters) and given to each phase. A plugin that leaves `configure` out gets its `Config`.

@@ -4,6 +4,7 @@ mod ask;
 mod explain;
 mod list;
 mod log_level;
+mod new;
 mod release;
 mod reload;
 mod start;
@@ -18,6 +19,7 @@ use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
 use crate::{dev, exit};
 pub use list::{List, Place, Schema};
+pub use new::New;
 pub use start::Start;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -53,6 +55,7 @@ pub enum Command {
     Reload(reload::Reload),
     Release(release::Release),
     LogLevel(log_level::SetLevel),
+    New(New),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     List(List),
@@ -89,6 +92,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
+        Command::New(new) => new.run(),
         Command::Dev(options) => dev::run(options),
         Command::List(list) => list.run(),
         Command::Schema(schema) => schema.run(),

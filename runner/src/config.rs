@@ -41,6 +41,9 @@ pub struct Config {
     pub worker: Worker,
     pub state: State,
     pub tokens: Tokens,
+    /// Tell what each plugin did in each call. No key of the file: `start --steps`, which `dev` uses.
+    #[serde(default)]
+    pub steps: bool,
 }
 
 /// Where the gateway connects, and who may.

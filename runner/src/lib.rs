@@ -5,13 +5,14 @@
 //! - [`request`]: which plugins run, in what order, and what they decided
 //! - [`plugins`]: load, check, configure, call and replace plugin code
 //!
-//! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], and [`dev`],
-//! the local gateway. `ARCHITECTURE.md` has the whole picture.
+//! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], [`dev`], the
+//! local gateway, and [`new`], the crate of a new plugin. `ARCHITECTURE.md` has the whole picture.
 
 pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod exit;
+pub mod new;
 pub mod plugins;
 pub mod protocol;
 pub mod request;

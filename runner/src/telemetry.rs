@@ -35,6 +35,9 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 /// The target of the line about a call: its `fields` are a JSON object that plugins have filled.
 pub const CALL_TARGET: &str = "plugin_runner::call";
 
+/// The target of the lines about a plugin's step in a call, for `dev`.
+pub const STEP_TARGET: &str = "plugin_runner::step";
+
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// The form of a line, decided. The supervisor decides it for the worker too.

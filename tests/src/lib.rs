@@ -11,6 +11,7 @@ pub mod artifacts; // the runner and the libraries, built once
 pub mod captures; // what a real gateway was recorded to send
 pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
+pub mod frozen; // plugins and runners of kept versions of the ABI
 pub mod gateway; // the other end of the socket
 pub mod log; // what the runner says
 pub mod message; // what the two ends say to each other

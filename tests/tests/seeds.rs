@@ -69,6 +69,7 @@ fn seeds_of_libraries_pass() {
 #[test]
 fn seeds_of_what_people_write_pass() {
     seeds("config", targets::text::config);
+    seeds("bindings", targets::text::bindings);
     seeds("routes", targets::text::routes);
 }
 

@@ -14,7 +14,9 @@ pub fn root() -> PathBuf {
     // `cargo run` says where the package lies now; the value of the build would be stale after a move.
     let own = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    own.parent().map_or(own.clone(), Path::to_path_buf)
+    let mut folders = own.ancestors();
+    let top = folders.find(|folder| folder.join("Cargo.lock").is_file());
+    top.map_or_else(|| own.clone(), Path::to_path_buf)
 }
 
 /// The cargo that runs us, in the project's folder.

@@ -10,10 +10,12 @@ pub mod cargo;
 pub mod codegen;
 pub mod demo;
 pub mod elsewhere;
+pub mod freeze;
 pub mod lint;
 pub mod plugins;
 pub mod test;
 pub mod tidy;
+pub mod torture;
 
 use anyhow::{Result, bail};
 

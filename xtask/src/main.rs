@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, lint, plugins, test, tidy};
+use xtask::{bench, codegen, demo, freeze, lint, plugins, test, tidy, torture};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -47,6 +47,12 @@ const TASKS: &[Task] = &[
         run: bench::run,
     },
     Task {
+        name: "torture",
+        arguments: "[--swaps N] [--crashes N] [--recycles N] [--seconds S] [--debug] [--help]",
+        about: "swap, break and crash plugins under a load of calls each of whose answers is checked",
+        run: torture::run,
+    },
+    Task {
         name: "lint",
         arguments: "",
         about: "check format, lints, licences and the house rules",
@@ -63,6 +69,12 @@ const TASKS: &[Task] = &[
         arguments: "[--check]",
         about: "make the code for the gateway's messages from its schema",
         run: codegen::run,
+    },
+    Task {
+        name: "freeze",
+        arguments: "[--seal]",
+        about: "record the ABI version of plugin-api as a kept one, with a plugin and a loader (tests/frozen)",
+        run: freeze::run,
     },
 ];
 

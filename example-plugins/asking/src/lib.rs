@@ -18,7 +18,8 @@ pub struct Config {
 #[derive(Default)]
 pub struct Asking;
 
-#[plugin]
+// Tests write another version over this one.
+#[plugin(min_runner = "0.1.0")]
 impl Plugin for Asking {
     type Config = Config;
 

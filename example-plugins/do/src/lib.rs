@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plugin_api::serde_json::{self, Value};
 use plugin_api::{
-    Call, ConfContext, Error, Next, Plugin, RawConfig, Request, Response, Result, bail, plugin,
+    Arg, Call, ConfContext, Error, Next, Plugin, RawConfig, Request, Response, Result, bail, plugin,
 };
 
 /// The plugin.
@@ -49,6 +49,14 @@ impl Plugin for Do {
                 _ => ask(request, step)?,
             }
         }
+        match turn["echo"].as_str() {
+            Some("request") => return Next::respond(200).body(seen(request)).into(),
+            Some("body") => {
+                let body = request.body()?.map(|body| body.as_bytes());
+                return Next::respond(200).body(body.unwrap_or_default()).into();
+            }
+            _ => {}
+        }
         if let Some(stop) = given(&turn["stop"]) {
             return answer(stop);
         }
@@ -72,6 +80,22 @@ impl Plugin for Do {
         }
         Ok(Next::CONTINUE)
     }
+}
+
+/// What a plugin sees of a request, a line for each thing, byte by byte.
+fn seen(request: &Request<'_>) -> Vec<u8> {
+    let mut lines = [b"path ", request.path().as_bytes()].concat();
+    for (name, value) in request.args() {
+        let value = match value {
+            Arg::Flag => Vec::new(),
+            Arg::Value(value) => [b"=", value.as_bytes()].concat(),
+        };
+        lines.extend([b"\narg ", name.as_bytes(), &value].concat());
+    }
+    for (name, value) in request.headers() {
+        lines.extend([b"\nheader ", name.as_bytes(), b": ", value.as_bytes()].concat());
+    }
+    lines
 }
 
 /// What only the scratch runner could do: bytes that are no reply.

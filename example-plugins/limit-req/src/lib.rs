@@ -1,17 +1,18 @@
 //! Limits how many requests a second pass for each client, user, or whatever a header or variable says.
+//!
+//! What was counted goes on to the next build of this library and to the next worker. It is lost when the worker crashes:
+//! then everybody has their whole burst again.
 #![forbid(unsafe_code)]
 
 mod key;
 mod limiter;
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plugin_api::{
-    ConfContext, Error, Next, Plugin, Request, Result, bail, config, plugin, tracing,
+    ConfContext, Error, Next, Plugin, Request, Result, State, bail, config, plugin, tracing,
 };
 
 use self::key::Key;
@@ -62,15 +63,12 @@ fn one_second() -> u32 {
 pub struct Prepared {
     config: Config,
     key: Key,
-    limiter: Arc<Limiter>,
+    limiter: Limiter,
 }
 
 /// The plugin.
 #[derive(Default)]
 pub struct LimitReq {
-    /// By what a conf is besides its version. A gateway counts the version up whenever anything changes, and whoever
-    /// has used up their rate would start afresh.
-    limiters: Mutex<HashMap<String, Weak<Limiter>>>,
     waiting: AtomicUsize,
 }
 
@@ -101,10 +99,13 @@ impl Plugin for LimitReq {
         Ok(())
     }
 
-    fn configure(&self, config: Config, context: &ConfContext) -> Result<Prepared> {
+    fn configure(&self, config: Config, _: &ConfContext) -> Result<Prepared> {
+        let limiter = NonZeroU32::new(config.burst)
+            .and_then(|burst| Limiter::new(config.rate, burst))
+            .ok_or_else(|| Error::new(format_args!("`rate`: {} cannot be kept", config.rate)))?;
         Ok(Prepared {
             key: Key::parse(&config.key)?,
-            limiter: self.limiter(&config, context.route_key())?,
+            limiter,
             config,
         })
     }
@@ -119,25 +120,17 @@ impl Plugin for LimitReq {
         tracing::debug!("too many requests: rejected");
         Next::respond(prepared.config.rejected_code).into()
     }
+
+    fn export_state(&self, prepared: &Prepared) -> Option<State> {
+        prepared.limiter.export()
+    }
+
+    fn import_state(&self, prepared: &Prepared, state: State) -> Result<()> {
+        prepared.limiter.import(&state)
+    }
 }
 
 impl LimitReq {
-    /// The state of an equal conf of the same route, whatever its version; else a new one.
-    fn limiter(&self, config: &Config, route_key: &str) -> Result<Arc<Limiter>> {
-        let identity = format!("{} {config:?}", unversioned(route_key));
-        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        limiters.retain(|_, limiter| limiter.strong_count() > 0);
-        if let Some(limiter) = limiters.get(&identity).and_then(Weak::upgrade) {
-            return Ok(limiter);
-        }
-        let limiter = NonZeroU32::new(config.burst)
-            .and_then(|burst| Limiter::new(config.rate, burst))
-            .map(Arc::new)
-            .ok_or_else(|| Error::new(format_args!("`rate`: {} cannot be kept", config.rate)))?;
-        limiters.insert(identity, Arc::downgrade(&limiter));
-        Ok(limiter)
-    }
-
     /// Takes one request of the key's rate, if need be later.
     fn passes(&self, limiter: &Limiter, key: Option<&[u8]>, patience: Duration) -> bool {
         let until = Instant::now() + patience;
@@ -183,12 +176,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// `route#7#ext-plugin-pre-req` of `route#7#ext-plugin-pre-req#1795289913`: the versions come last.
-fn unversioned(route_key: &str) -> &str {
-    let end = route_key.match_indices('#').nth(2);
-    end.map_or(route_key, |(end, _)| &route_key[..end])
 }
 
 #[cfg(test)]

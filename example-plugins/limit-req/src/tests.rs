@@ -119,27 +119,17 @@ fn without_an_answer_to_the_variable_the_call_is_an_error() {
 }
 
 #[test]
-fn an_equal_conf_under_a_new_version_of_its_key_goes_on_with_the_same_state() {
-    let instance = testing::Instance::new::<LimitReq>(&json!({})).unwrap();
-    let conf = |key: &str, conf: &str| instance.conf_of_route(key, conf).unwrap();
-    let same = format!("{{{SLOW}}}");
-    let first = conf("route#1#ext-plugin-pre-req#1", &same);
+fn a_successor_goes_on_with_the_same_state() {
+    let first = configured("");
+    let other = get().client_address([10, 0, 0, 7]);
     assert_eq!(passing(&first, &get()), 2);
-    let again = conf("route#1#ext-plugin-pre-req#2", &same);
-    assert_eq!(passing(&again, &get()), 0);
-    drop(first);
-    let third = conf("route#1#ext-plugin-pre-req#3#3", &same);
-    assert_eq!(passing(&third, &get()), 0);
-
-    let other = r#"{"rate": 0.001, "burst": 3, "max_delay": 0}"#;
-    assert_eq!(
-        passing(&conf("route#1#ext-plugin-pre-req#4", other), &get()),
-        3
-    );
-    assert_eq!(
-        passing(&conf("route#2#ext-plugin-pre-req#1", &same), &get()),
-        2
-    );
+    assert!(first.access(other.clone()).continues());
+    let second = configured("");
+    second
+        .import_state(first.export_state().unwrap().unwrap())
+        .unwrap();
+    assert_eq!(passing(&second, &get()), 0);
+    assert_eq!(passing(&second, &other), 1);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     require_plugin(&item)?;
     let phases = Phases::take(&mut item)?;
     fill_in(&mut item)?;
-    let about = about(&arguments, &phases);
+    let about = about(&arguments, &phases, has_state(&item)?);
     let bits = phases.bits();
     item.items
         .push(parse_quote! { #[doc(hidden)] const PHASES: u32 = #bits; });
@@ -32,6 +32,24 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         .push(parse_quote! { #[doc(hidden)] const ABOUT: &'static str = concat!(#(#about),*); });
     let export = export(&item, &about);
     Ok(quote! { #item #export })
+}
+
+/// Whether it hands on the state of its confs.
+fn has_state(item: &ItemImpl) -> Result<bool> {
+    let find = |name: &str| {
+        item.items.iter().find_map(|member| match member {
+            ImplItem::Fn(function) if function.sig.ident == name => Some(&function.sig.ident),
+            _ => None,
+        })
+    };
+    match (find("export_state"), find("import_state")) {
+        (Some(_), Some(_)) => Ok(true),
+        (None, None) => Ok(false),
+        (Some(found), None) | (None, Some(found)) => {
+            let message = "`export_state` and `import_state` belong together: what one hands out, the other takes";
+            Err(syn::Error::new(found.span(), message))
+        }
+    }
 }
 
 fn require_plugin(item: &ItemImpl) -> Result<()> {
@@ -233,7 +251,7 @@ fn init_by_default(plugin: &Type) -> ImplItem {
 }
 
 /// The JSON of the metadata, as parts that are literals, macros of the compiler, or constants of plugin-api.
-fn about(arguments: &Arguments, phases: &Phases) -> Vec<TokenStream> {
+fn about(arguments: &Arguments, phases: &Phases, state: bool) -> Vec<TokenStream> {
     let name = arguments
         .name
         .as_ref()
@@ -244,7 +262,7 @@ fn about(arguments: &Arguments, phases: &Phases) -> Vec<TokenStream> {
         .map_or(quote!(env!("CARGO_PKG_VERSION")), literal);
     let min_runner = arguments.min_runner.as_ref().map_or(quote!(""), literal);
     let rest = format!(
-        "\",\"priority\":{},\"blocking\":{},\"authenticates\":{},\"phases\":[{}],\"needs\":{{{}}}}}",
+        "\",\"priority\":{},\"blocking\":{},\"authenticates\":{},\"state\":{state},\"phases\":[{}],\"needs\":{{{}}}}}",
         arguments.priority,
         arguments.blocking,
         arguments.authenticates,

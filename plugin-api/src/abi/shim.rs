@@ -71,8 +71,8 @@ extern "C" fn next_minor() -> u32 {
 fn guard<T>(code: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|payload| {
         let text = events::panic_text(&*payload).to_owned();
-        // Dropping a payload may panic too.
-        std::mem::forget(payload);
+        // Dropping a payload may panic too; what that one carries is given up.
+        std::mem::forget(catch_unwind(AssertUnwindSafe(|| drop(payload))));
         Err(Error::panicked(&text))
     })
 }
@@ -253,7 +253,7 @@ extern "C" fn import_state<P: Plugin>(
     // SAFETY: the host's bytes live until this function returns.
     let data = unsafe { slice(state) }.to_vec();
     outcome(guard(|| {
-        plugin.import_state(prepared, State { version, data })?;
+        plugin.import_state(prepared, State::new(version, data))?;
         Ok(Outcome::made(Handle::NONE))
     }))
 }

@@ -95,13 +95,16 @@ impl Plugin for All {
     }
 
     fn export_state(&self, prepared: &Prepared) -> Option<State> {
-        Some(State {
-            version: 1,
-            data: prepared.limit.to_le_bytes().to_vec(),
-        })
+        Some(State::new(1, prepared.limit.to_le_bytes()))
     }
 
-    fn import_state(&self, _: &Prepared, _: State) -> Result<()> {
+    fn import_state(&self, prepared: &Prepared, state: State) -> Result<()> {
+        if state.version != 1 {
+            bail!("version {} of the state is not known", state.version);
+        }
+        if state.data != prepared.limit.to_le_bytes() {
+            bail!("it belongs to another limit");
+        }
         Ok(())
     }
 }
@@ -169,6 +172,7 @@ fn the_library_describes_itself() {
             "priority": -7,
             "blocking": true,
             "authenticates": false,
+            "state": true,
             "phases": ["rewrite", "access", "header_filter", "body_filter", "log", "certificate"],
             "needs": { "rewrite": variable, "access": request, "body_filter": response },
             "schema": null,
@@ -178,14 +182,11 @@ fn the_library_describes_itself() {
 
 #[test]
 fn state_goes_out_with_its_version_and_comes_back() {
-    let module = shim::module::<All>();
     let conf = all(r#"{"limit": 5}"#);
-    let (instance, prepared) = conf.handles();
-    let state = module.export_state()(instance, prepared);
-    assert_eq!(
-        (state.version, state.state.as_slice()),
-        (1, &[5, 0, 0, 0][..])
-    );
-    let data = plugin_api::abi::Bytes::new(&state.state);
-    assert_eq!(module.import_state()(instance, prepared, 1, data).code, 0);
+    let state = conf.export_state().unwrap().unwrap();
+    assert_eq!(state, State::new(1, [5, 0, 0, 0]));
+    let successor = all(r#"{"limit": 5}"#);
+    successor.import_state(state).unwrap();
+    let refused = successor.import_state(State::new(2, "?")).unwrap_err();
+    assert_eq!(refused.to_string(), "version 2 of the state is not known");
 }

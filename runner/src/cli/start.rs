@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use crate::config::{self, Config, Sources, StartOptions};
+use crate::config::{self, Config, Format, Level, Logging, Sources, StartOptions};
 use crate::supervise::{self, probe, worker};
 
 const EXAMPLES: &str = "\
@@ -45,6 +45,9 @@ pub struct Start {
     /// End when the parent process ends; if that is a gateway it is done anyway
     #[arg(long)]
     pub exit_with_parent: bool,
+    /// Log as JSON on stderr, whatever the configuration says, and what each plugin did in each call: for `dev`
+    #[arg(long, hide = true)]
+    pub steps: bool,
 }
 
 impl Start {
@@ -55,7 +58,11 @@ impl Start {
         };
         let sources = Sources::of_process(self.config, self.plugins)
             .context("cannot tell where this process runs")?;
-        let config = config::load(&sources).context("the configuration is not usable")?;
+        let mut config = config::load(&sources).context("the configuration is not usable")?;
+        if self.steps {
+            config.steps = true;
+            config.logging = for_dev(&config.logging);
+        }
         if self.test {
             config
                 .read_bindings()
@@ -64,6 +71,15 @@ impl Start {
             return Ok(());
         }
         serve(config, options)
+    }
+}
+
+/// `dev` reads the lines; it needs at least what serves and what does not.
+fn for_dev(logging: &Logging) -> Logging {
+    Logging {
+        level: logging.level.max(Level::Info),
+        format: Format::Json,
+        file: None,
     }
 }
 

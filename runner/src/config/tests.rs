@@ -214,6 +214,7 @@ tokens: {max: 1_000, expire: 60}
         state: State {
             dir: Some("/srv/state".into()),
         },
+        steps: false,
         tokens: Tokens {
             max: 1_000,
             expire: Duration::from_secs(60),

@@ -1,18 +1,20 @@
 //! The runner as a child of the local gateway: started, waited for, started again, ended.
 
 use std::fs::DirBuilder;
-use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-use super::Options;
+use super::inspect::Inspector;
+use super::screen::Screen;
+use super::{Options, runner_log};
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
 /// gateway: a runner that ended is started again 3 s later.
@@ -21,10 +23,19 @@ pub(super) const RESPAWN_DELAY: Duration = Duration::from_secs(3);
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
-/// A folder of our own for the socket; removed with everything in it when dropped.
-pub(super) struct SocketFolder(PathBuf);
+/// What a runner is started into.
+pub(super) struct World {
+    pub(super) socket: PathBuf,
+    /// `None`: as its configuration says.
+    pub(super) plugins: Option<PathBuf>,
+    pub(super) screen: Screen,
+    pub(super) inspector: Arc<Inspector>,
+}
 
-impl SocketFolder {
+/// A folder of our own for the socket and what we build; removed with everything in it when dropped.
+pub(super) struct OwnFolder(PathBuf);
+
+impl OwnFolder {
     pub(super) fn create() -> anyhow::Result<Self> {
         let path =
             std::env::temp_dir().join(format!("plugin-runner-dev-{}", super::random_hex(16)));
@@ -37,50 +48,62 @@ impl SocketFolder {
     pub(super) fn socket(&self) -> PathBuf {
         self.0.join("runner.sock")
     }
+
+    /// A plugins folder in it.
+    pub(super) fn plugins(&self) -> anyhow::Result<PathBuf> {
+        let path = self.0.join("plugins");
+        let made = DirBuilder::new().mode(0o755).create(&path);
+        made.with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Where routes go that nobody has written.
+    pub(super) fn routes(&self) -> PathBuf {
+        self.0.join("apisix.yaml")
+    }
 }
 
-impl Drop for SocketFolder {
+impl Drop for OwnFolder {
     fn drop(&mut self) {
         // Best effort: a left-over folder in the temporary folder harms nobody.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A running runner. Its output goes to our standard error.
+/// A running runner. What it writes comes to us.
 pub(super) struct Runner {
     child: Child,
 }
 
 impl Runner {
-    /// Starts `start` of this very program, as the gateway would.
-    pub(super) fn spawn(options: &Options, socket: &Path) -> anyhow::Result<Self> {
+    /// Starts `start` of this very program, as the gateway would, with what people who develop need.
+    pub(super) fn spawn(options: &Options, world: &World) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(&program);
-        command.arg("start").arg("--exit-with-parent");
-        for (flag, value) in [
-            ("--config", &options.config),
-            ("--plugins", &options.plugins),
-        ] {
+        command.args(["start", "--exit-with-parent", "--steps"]);
+        for (flag, value) in [("--config", &options.config), ("--plugins", &world.plugins)] {
             if let Some(value) = value {
                 command.arg(flag).arg(value);
             }
         }
         let mut address = std::ffi::OsString::from("unix:");
-        address.push(socket);
-        let output = std::io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .context("cannot pass standard error on")?;
+        address.push(&world.socket);
+        let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         command
             .env("APISIX_LISTEN_ADDRESS", address)
             .env("APISIX_CONF_EXPIRE_TIME", "3600")
             .stdin(Stdio::null())
-            .stdout(Stdio::from(output))
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
             // A group of its own: Ctrl-C reaches us only, and we pass it on as SIGTERM.
             .process_group(0);
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
+        // The command holds writing ends of the pipe, which would never end.
+        drop(command);
+        runner_log::follow(reader, world.screen, world.inspector.journal.clone())?;
+        world.inspector.runner_is(child.id());
         Ok(Self { child })
     }
 

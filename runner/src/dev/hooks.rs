@@ -1,7 +1,6 @@
 //! The life of one request: pre-req, post-req, then the upstream, with post-resp around its reply.
 
-use std::fmt::Write as _;
-
+use super::journal::Hook as Note;
 use super::percent;
 use super::reply::{self, Action};
 use super::request::Exchange;
@@ -30,12 +29,12 @@ struct Verdict {
     body: Option<Vec<u8>>,
 }
 
-/// Takes an exchange through its route's hooks and the upstream. `notes` gets a few words per hook.
+/// Takes an exchange through its route's hooks and the upstream. `notes` gets what each hook came to.
 pub(super) async fn run(
     session: &Session,
     exchange: &mut Exchange,
     upstream: &Target,
-    notes: &mut String,
+    notes: &mut Vec<Note>,
 ) -> Answer {
     let route = exchange.route.clone();
     let request_hooks = [("pre-req", &route.pre_req), ("post-req", &route.post_req)];
@@ -60,12 +59,12 @@ async fn request_hook(
     session: &Session,
     exchange: &mut Exchange,
     hook: &Hook,
-    name: &str,
-    notes: &mut String,
+    name: &'static str,
+    notes: &mut Vec<Note>,
 ) -> Option<Answer> {
     let failure = match communicate(session, exchange, hook, Call::Request).await {
         Ok(verdict) => {
-            note(notes, name, verdict.action);
+            note(notes, exchange, name, verdict.action);
             let body = verdict.body.unwrap_or_default();
             return verdict
                 .status
@@ -73,7 +72,7 @@ async fn request_hook(
         }
         Err(failure) => failure,
     };
-    note(notes, name, &failure);
+    note(notes, exchange, name, &failure);
     match failure {
         Failure::Broken(reason) => Some(response::page(exchange, 500, Some(&reason))),
         _ if hook.allow_degradation => None,
@@ -88,7 +87,7 @@ async fn response_hook(
     exchange: &mut Exchange,
     hook: &Hook,
     upstream: &Target,
-    notes: &mut String,
+    notes: &mut Vec<Note>,
 ) -> Option<Answer> {
     let reply = match UpstreamRequest::fetched(exchange).send(upstream).await {
         Ok(reply) => reply,
@@ -98,8 +97,8 @@ async fn response_hook(
     exchange.upstream_reply = Some(reply);
     let outcome = communicate(session, exchange, hook, Call::Response).await;
     match &outcome {
-        Ok(verdict) => note(notes, "post-resp", verdict.action),
-        Err(failure) => note(notes, "post-resp", failure),
+        Ok(verdict) => note(notes, exchange, "post-resp", verdict.action),
+        Err(failure) => note(notes, exchange, "post-resp", failure),
     }
     let (status, body) = match outcome {
         Ok(verdict) => (verdict.status, verdict.body),
@@ -145,6 +144,7 @@ async fn attempt(
     let mut connection = session.connect().await?;
     let token = session.token(hook).await?;
     let id = session.next_id();
+    exchange.call = Some(id);
     let (kind, label) = match call {
         Call::Request => (wire::HTTP_REQ_CALL, "RPC_HTTP_REQ_CALL"),
         Call::Response => (wire::HTTP_RESP_CALL, "RPC_HTTP_RESP_CALL"),
@@ -236,15 +236,24 @@ fn apply_change(exchange: &mut Exchange, payload: &[u8]) -> Result<Verdict, Fail
     })
 }
 
-fn bad_gateway(exchange: &mut Exchange, error: &anyhow::Error, notes: &mut String) -> Answer {
+fn bad_gateway(exchange: &mut Exchange, error: &anyhow::Error, notes: &mut Vec<Note>) -> Answer {
     let reason = format!("{error:#}");
-    note(notes, "upstream", &reason);
+    note(notes, exchange, "upstream", &reason);
     response::page(exchange, 502, Some(&reason))
 }
 
-fn note(notes: &mut String, what: &str, said: impl std::fmt::Display) {
-    // Writing to a string cannot fail.
-    let _ = write!(notes, "  {what}: {said}");
+fn note(
+    notes: &mut Vec<Note>,
+    exchange: &mut Exchange,
+    name: &'static str,
+    said: impl std::fmt::Display,
+) {
+    notes.push(Note {
+        name,
+        said: said.to_string(),
+        call: exchange.call.take(),
+        steps: Vec::new(),
+    });
 }
 
 /// The path that routes are matched with; `None` for one that nginx refuses.

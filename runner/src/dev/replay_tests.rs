@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::inspect::Inspector;
+use super::journal::Journal;
 use super::reply::{self, Question, Table};
 use super::routes::Routes;
 use super::server::Gateway;
@@ -78,6 +80,7 @@ async fn replay(recording: &Value, upstream: &str) -> Vec<String> {
         Routes::read(&file).unwrap(),
         file,
         None,
+        Inspector::new(Arc::new(Journal::new(false)), None, None).unwrap(),
     );
     let gateway = Arc::new(gateway);
     for exchange in recording["http"].as_array().unwrap() {

@@ -43,6 +43,8 @@ pub(super) struct Exchange {
     /// The upstream's answer while ext-plugin-post-resp runs.
     pub(super) upstream_reply: Option<UpstreamReply>,
     pub(super) response_body_taken: bool,
+    /// The number of the last call to the runner, until the hook has been noted.
+    pub(super) call: Option<u32>,
 }
 
 impl Exchange {

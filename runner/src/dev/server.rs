@@ -1,7 +1,6 @@
-//! The HTTP side of the local gateway: accepts, reads requests as nginx would, writes answers, prints a line for each.
+//! The HTTP side of the local gateway: accepts, reads requests as nginx would, writes answers, tells of each.
 
 use std::convert::Infallible;
-use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -9,7 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::ext::ReasonPhrase;
 use hyper::header::{HeaderName, HeaderValue};
@@ -22,10 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::headers::Headers;
 use super::hooks;
+use super::inspect::Inspector;
+use super::journal::{Kind, Told, now};
 use super::page::{html, reason_phrase};
 use super::request::Exchange;
 use super::response::{Answer, Reply};
 use super::routes::{Route, Routes, Stamp};
+use super::screen::{Screen, tell};
 use super::session::Session;
 use super::upstream::Target;
 
@@ -39,7 +42,8 @@ pub(super) struct Gateway {
     file: PathBuf,
     /// Instead of every route's own upstream.
     upstream: Option<Target>,
-    colours: bool,
+    pub(super) inspector: Arc<Inspector>,
+    screen: Screen,
 }
 
 struct Current {
@@ -53,7 +57,7 @@ struct Current {
 #[error("the gateway drops a client for a status under 200")]
 struct Dropped;
 
-type ResponseBody = Either<Full<Bytes>, Unsized>;
+type ResponseBody = BoxBody<Bytes, Infallible>;
 
 impl Gateway {
     pub(super) fn new(
@@ -61,19 +65,20 @@ impl Gateway {
         routes: Routes,
         file: PathBuf,
         upstream: Option<Target>,
+        inspector: Inspector,
     ) -> Self {
         let seen = Some(routes.stamp);
         let routes = RwLock::new(Current {
             routes: Arc::new(routes),
             seen,
         });
-        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
             session,
             routes,
             file,
             upstream,
-            colours,
+            inspector: Arc::new(inspector),
+            screen: Screen::of_process(),
         }
     }
 
@@ -116,32 +121,48 @@ impl Gateway {
     ) -> Result<Response<ResponseBody>, Dropped> {
         let started = Instant::now();
         let method = request.method().as_str().to_owned();
+        if Inspector::is_meant(request.uri().path()) {
+            let path = request.uri().path();
+            return Ok(self.inspector.answer(&method, path).await);
+        }
         let target = request
             .uri()
             .path_and_query()
             .map_or("", |target| target.as_str())
             .to_owned();
-        let mut notes = String::new();
+        let mut hooks = Vec::new();
         let answer = match self.accept(request, &target, peer, local).await {
             Ok(mut exchange) => {
                 let upstream = self.upstream_of(&exchange.route);
-                hooks::run(&self.session, &mut exchange, &upstream, &mut notes).await
+                hooks::run(&self.session, &mut exchange, &upstream, &mut hooks).await
             }
             Err(refusal) => Answer::Reply(refusal),
         };
         let status = match &answer {
-            Answer::Reply(reply) => reply.status.to_string(),
-            Answer::Drop => "closed".to_owned(),
+            Answer::Reply(reply) => Some(reply.status),
+            Answer::Drop => None,
         };
-        let took = started.elapsed().as_secs_f64() * 1000.0;
-        say(&format!(
-            "{method} {target} {}{notes}  {took:.1} ms",
-            self.coloured(&status)
-        ));
+        self.tell_of(Told {
+            number: 0,
+            at: now(),
+            method,
+            target,
+            status,
+            hooks,
+            took: started.elapsed(),
+        });
         match answer {
             Answer::Reply(reply) => Ok(write(reply)),
             Answer::Drop => Err(Dropped),
         }
+    }
+
+    /// Not in the request's way: what the plugins did is known a moment later.
+    fn tell_of(&self, told: Told) {
+        let (inspector, screen) = (self.inspector.clone(), self.screen);
+        drop(tokio::spawn(async move {
+            screen.request(&inspector.journal.request(told).await);
+        }));
     }
 
     /// Reads a request and finds its route. Refusals are nginx's and APISIX's own.
@@ -203,6 +224,7 @@ impl Gateway {
             outgoing: Headers::default(),
             upstream_reply: None,
             response_body_taken: false,
+            call: None,
         })
     }
 
@@ -243,25 +265,16 @@ impl Gateway {
                 warn(&routes);
                 // Two edits within a second give the same keys: no token may outlive its configuration.
                 self.session.flush_tokens();
+                let text = format!("the routes were read again: {} routes", routes.len());
+                self.inspector.journal.note(Kind::Info, &text);
                 current.routes = Arc::new(routes);
             }
-            Err(faults) => tell(&format!(
-                "{faults}\nthe routes before this change go on serving"
-            )),
+            Err(faults) => {
+                let text = format!("{faults}\nthe routes before this change go on serving");
+                self.inspector.journal.note(Kind::Fault, &text);
+                tell(&text);
+            }
         }
-    }
-
-    fn coloured(&self, status: &str) -> String {
-        if !self.colours {
-            return status.to_owned();
-        }
-        let colour = match status.as_bytes().first() {
-            Some(b'2') => 32,
-            Some(b'3') => 36,
-            Some(b'4') => 33,
-            _ => 31,
-        };
-        format!("\x1b[{colour}m{status}\x1b[0m")
     }
 }
 
@@ -270,18 +283,6 @@ pub(super) fn warn(routes: &Routes) {
     for warning in &routes.warnings {
         tell(&format!("warning: {warning}"));
     }
-}
-
-/// Prints one line on standard output: the address, then a line for each request.
-/// A closed output is no reason to stop serving.
-pub(super) fn say(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-/// Prints one line on standard error: everything that is not a request.
-pub(super) fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// gateway: proto, host and port are always its own; `_` stands for no host.
@@ -328,9 +329,9 @@ fn not_found() -> Reply {
 
 fn write(reply: Reply) -> Response<ResponseBody> {
     let body = if reply.sized {
-        Either::Left(Full::new(reply.body))
+        Full::new(reply.body).boxed()
     } else {
-        Either::Right(Unsized(Some(reply.body)))
+        Unsized(Some(reply.body)).boxed()
     };
     let mut response = Response::new(body);
     *response.status_mut() =

@@ -2,7 +2,7 @@
 //! It knows nothing of HTTP and decides nothing about a request.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,10 +65,6 @@ impl Session {
             prepare: tokio::sync::Mutex::new(()),
             next_id: AtomicU32::new(0),
         }
-    }
-
-    pub(super) fn socket(&self) -> &Path {
-        &self.socket
     }
 
     /// The id of the next call, from 0, within 22 bits.

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Barrier;
 
+use super::inspect::Inspector;
+use super::journal::Journal;
 use super::routes::Routes;
 use super::server::Gateway;
 use super::session::Session;
@@ -68,6 +70,7 @@ impl World {
             Routes::read(&file).unwrap(),
             file,
             None,
+            Inspector::new(Arc::new(Journal::new(false)), None, None).unwrap(),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -30,6 +30,10 @@ pub mod activity {
     pub const DROP: u8 = 67;
     /// A thread of its own.
     pub const THREAD: u8 = 68;
+    /// `export_state`.
+    pub const EXPORT: u8 = 69;
+    /// `import_state`.
+    pub const IMPORT: u8 = 70;
 }
 
 /// The words of one thread: what runs, on which token.

@@ -150,6 +150,35 @@ impl Prepared {
         &self.generation
     }
 
+    /// Asks for its state, and the version of the form of that; `None` when there is none. Runs author code.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn export_state(&self) -> Result<Option<(u32, Vec<u8>)>, String> {
+        let Instance { module, handle, .. } = &self.generation.instance;
+        let outcome = module.export_state()(*handle, self.handle);
+        match outcome.code {
+            numbers::OK if outcome.state.is_empty() => Ok(None),
+            numbers::OK => Ok(Some((outcome.version, outcome.state.into_vec()))),
+            _ => Err(outcome.error.into_string()),
+        }
+    }
+
+    /// Gives it the state of a predecessor. Runs author code.
+    ///
+    /// # Errors
+    /// The author's reason, or it panicked.
+    pub fn import_state(&self, version: u32, state: &[u8]) -> Result<(), String> {
+        let Instance { module, handle, .. } = &self.generation.instance;
+        made(module.import_state()(
+            *handle,
+            self.handle,
+            version,
+            Bytes::new(state),
+        ))
+        .map(drop)
+    }
+
     /// Runs a phase (`numbers::phase`). `call` is a call of the instance's host, on this thread.
     pub fn run(&self, phase: u32, call: CallPointer) -> Decision {
         let Instance {

@@ -81,6 +81,12 @@ impl Registry {
         self.choose(&mut state)
     }
 
+    /// Knows a generation that serves no name: only confs that its successor refuses.
+    pub fn add_older(&self, generation: &Arc<Generation>) {
+        let numbers = &mut self.lock().numbers;
+        numbers.insert(generation.number, Arc::downgrade(generation));
+    }
+
     /// Takes away what a file offered. Another library that offers the same plugin takes over.
     pub fn remove(&self, file: &Path) -> Vec<Change> {
         let mut state = self.lock();

@@ -10,10 +10,14 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::chain::{Chain, Link, LinkState};
+use super::heritage::{self, Heir};
+use super::older::OlderBuilds;
 use super::prepared::PreparedConfs;
+use super::saved::SavedState;
 use crate::config::Config;
 use crate::plugins::blame::{activity, during};
 use crate::plugins::generation::Generation;
+use crate::plugins::instance::Prepared;
 use crate::plugins::registry::{Registry, Unserved};
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
@@ -32,12 +36,17 @@ struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
     prepared: PreparedConfs,
+    older: Arc<OlderBuilds>,
 }
 
 impl Assembler {
     /// # Errors
     /// No thread can be had.
-    pub fn new(registry: Arc<Registry>, config: Arc<Config>) -> io::Result<Self> {
+    pub fn new(
+        registry: Arc<Registry>,
+        config: Arc<Config>,
+        older: Arc<OlderBuilds>,
+    ) -> io::Result<Self> {
         let threads = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(THREADS)
@@ -48,6 +57,7 @@ impl Assembler {
             registry,
             config,
             prepared: PreparedConfs::default(),
+            older,
         };
         Ok(Self {
             assembly: Arc::new(assembly),
@@ -55,14 +65,39 @@ impl Assembler {
         })
     }
 
+    /// What confs stay on.
+    pub fn older(&self) -> &Arc<OlderBuilds> {
+        &self.assembly.older
+    }
+
     /// Assembles a chain, soon.
     pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
-            if let Some(assembled) = assembly.run(chain).await {
-                assembled.publish();
+            if let Some(assembled) = Arc::clone(&assembly).run(chain).await {
+                assembled.settle().await;
+                assembled.publish(&assembly);
             }
         })
+    }
+
+    /// The states of all confs, for another worker. Waits for them, at most `within`. Not for event loops.
+    pub fn export_states(&self, within: Duration) -> Vec<SavedState> {
+        let confs = self.assembly.prepared.stateful();
+        self.threads.block_on(heritage::export_all(confs, within))
+    }
+
+    /// Takes the states of an earlier worker: confs that were configured already go on with theirs at once, the others
+    /// when they are. Waits for the former, for two seconds at most. Not for event loops.
+    pub fn import_states(&self, states: Vec<SavedState>) {
+        let prepared = &self.assembly.prepared;
+        self.threads
+            .block_on(heritage::settle_all(prepared.inherit(states)));
+    }
+
+    /// Forgets the states of an earlier worker whose confs have not come.
+    pub fn expire_states(&self) {
+        self.assembly.prepared.expire();
     }
 
     /// Runs something when it has time. `job` runs no author code.
@@ -78,8 +113,13 @@ impl Assembler {
             .into_iter()
             .map(|chain| {
                 let (assembly, together) = (Arc::clone(&self.assembly), Arc::clone(&together));
-                let job = async move { together.add(assembly.run(chain).await) };
-                self.threads.spawn(job)
+                self.threads.spawn(async move {
+                    let assembled = Arc::clone(&assembly).run(chain).await;
+                    if let Some(late) = assembled.and_then(|it| together.add(it)) {
+                        late.settle().await;
+                        late.publish(&assembly);
+                    }
+                })
             })
             .collect();
         let all = async {
@@ -91,7 +131,12 @@ impl Assembler {
         let done = self
             .threads
             .block_on(async { tokio::time::timeout(within, all).await });
-        together.publish();
+        let assembled = together.close();
+        let heirs = assembled.iter().flat_map(|it| it.heirs.clone()).collect();
+        self.threads.block_on(heritage::settle_all(heirs));
+        for it in assembled {
+            it.publish(&self.assembly);
+        }
         if done.is_err() {
             tracing::warn!(
                 "some confs are still being configured after {within:?}: until then they keep what they had"
@@ -105,15 +150,22 @@ struct Assembled {
     chain: Arc<Chain>,
     number: u64,
     links: Vec<Link>,
+    /// Who takes over a state before they serve.
+    heirs: Vec<(Arc<Heir>, Arc<Prepared>)>,
 }
 
 impl Assembled {
-    fn publish(self) {
+    async fn settle(&self) {
+        heritage::settle_all(self.heirs.clone()).await;
+    }
+
+    fn publish(self, assembly: &Assembly) {
         self.chain.publish(self.number, self.links);
+        assembly.older.note(&self.chain, &assembly.registry);
     }
 }
 
-/// Snapshots that wait for each other; `None` once they were published.
+/// Snapshots that wait for each other; `None` once no more may join them.
 struct Together(Mutex<Option<Vec<Assembled>>>);
 
 impl Default for Together {
@@ -123,18 +175,21 @@ impl Default for Together {
 }
 
 impl Together {
-    fn add(&self, assembled: Option<Assembled>) {
-        let Some(assembled) = assembled else { return };
+    /// Gives back what comes too late.
+    fn add(&self, assembled: Assembled) -> Option<Assembled> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *waiting {
-            Some(waiting) => waiting.push(assembled),
-            None => assembled.publish(),
+            Some(waiting) => {
+                waiting.push(assembled);
+                None
+            }
+            None => Some(assembled),
         }
     }
 
-    fn publish(&self) {
+    fn close(&self) -> Vec<Assembled> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waiting.into_iter().flatten().for_each(Assembled::publish);
+        waiting.unwrap_or_default()
     }
 }
 
@@ -153,11 +208,27 @@ impl Assembly {
                 scoped: None,
             });
         }
+        let heirs = self.heirs(&chain, &links);
         Some(Assembled {
             chain,
             number,
             links,
+            heirs,
         })
+    }
+
+    fn heirs(&self, chain: &Chain, links: &[Link]) -> Vec<(Arc<Heir>, Arc<Prepared>)> {
+        let links = links.iter().enumerate();
+        let heirs = links.filter_map(|(index, link)| {
+            let LinkState::Ready(prepared) = &link.state else {
+                return None;
+            };
+            let heir = self
+                .prepared
+                .heir(prepared.generation(), &chain.conf, index)?;
+            Some((heir, Arc::clone(prepared)))
+        });
+        heirs.collect()
     }
 
     /// `None` as with `run`.
@@ -185,10 +256,22 @@ impl Assembly {
             let code = || self.prepared.get(&generation, &chain.conf, index);
             match during(generation.number, activity::CONFIGURE, chain.token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
-                Err(error) => refused_link(&chain, &generation, before.as_ref(), &error),
+                Err(error) => {
+                    let before = before.filter(|before| matches!(before, LinkState::Ready(_)));
+                    let before = before.or_else(|| self.inherited_link(&chain, index));
+                    refused_link(&chain, &generation, before.as_ref(), &error)
+                }
             }
         };
         tokio::task::spawn_blocking(configure).await.ok()
+    }
+
+    /// The older build that the worker before this one served the conf with, if there is one. Runs author code.
+    fn inherited_link(&self, chain: &Chain, index: usize) -> Option<LinkState> {
+        let older = self.older.build(chain, index)?;
+        let code = || self.prepared.get(&older, &chain.conf, index);
+        let prepared = during(older.number, activity::CONFIGURE, chain.token, code);
+        prepared.ok().map(LinkState::Ready)
     }
 }
 

@@ -12,6 +12,7 @@ use super::bindings::Table;
 use super::bound::Bound;
 use super::chain::{BINDING, Chain, LinkState};
 use super::conf::{Conf, PluginConf};
+use super::older::OlderBuilds;
 use crate::config::Binding;
 
 /// How long confs of bindings may be configured before the others serve without them: their calls fail until then.
@@ -92,6 +93,7 @@ impl Bindings {
             .map(|chain| assembler.assemble(Arc::clone(chain)))
             .collect();
         let bindings = Arc::clone(self);
+        let older = Arc::clone(assembler.older());
         assembler.spawn(async move {
             let all = async {
                 for job in jobs {
@@ -102,7 +104,7 @@ impl Bindings {
             if tokio::time::timeout(ASSEMBLY, all).await.is_err() {
                 tracing::warn!("some bindings are still being configured after {ASSEMBLY:?}: until then their calls fail");
             }
-            bindings.publish(next);
+            bindings.publish(next, &older);
         });
     }
 
@@ -116,7 +118,7 @@ impl Bindings {
             .collect()
     }
 
-    fn publish(&self, next: Arc<Bound>) {
+    fn publish(&self, next: Arc<Bound>, older: &OlderBuilds) {
         let refused = next
             .chains()
             .iter()
@@ -130,6 +132,10 @@ impl Bindings {
             );
             return;
         }
+        let before = self.current();
+        let gone = |chain: &&Arc<Chain>| !next.chains().iter().any(|next| Arc::ptr_eq(next, chain));
+        let chains = before.iter().flat_map(|before| before.chains());
+        chains.filter(gone).for_each(|chain| older.forget(chain));
         let count = next.table().bindings().len();
         self.active.store(count > 0, Ordering::Release);
         self.current.store(Some(next));

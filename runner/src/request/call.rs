@@ -21,7 +21,7 @@ use super::run::{self, Place, Verdict};
 use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement};
 use super::state::{Message, State};
 use super::watched::WatchedCall;
-use super::{failures, reply};
+use super::{failures, reply, steps};
 use crate::plugins::generation::Generation;
 use crate::protocol::message::{self, ExtraInfo, Question};
 
@@ -123,6 +123,7 @@ impl PluginCall {
         let route_key = &self.snapshot.route_key;
         let mut state = State::new(arena, checked, route_key, deadline, &self.answers, ask);
         let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        steps::over(&state);
         if verdict == Verdict::Answer
             && let Err(error) = reply::write(&state, out)
         {

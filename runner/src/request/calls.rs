@@ -14,11 +14,14 @@ use super::chain::Chain;
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
+use super::older::OlderBuilds;
+use super::saved::SavedState;
 use super::service::{CallKind, ErrorCode, Refused, Service};
 use crate::config::{Binding, Config};
+use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
-use crate::request::assign::AssignToken;
+use crate::request::assign::{AssignToken, Stay};
 
 /// How long a change of a library waits for the confs that name it.
 const ASSEMBLY: Duration = Duration::from_secs(2);
@@ -28,6 +31,7 @@ pub struct Calls {
     chains: Chains,
     bindings: Arc<Bindings>,
     registry: Arc<Registry>,
+    older: Arc<OlderBuilds>,
     assembler: Assembler,
     tokens: Arc<dyn AssignToken>,
     config: Arc<Config>,
@@ -39,11 +43,17 @@ impl Calls {
     pub fn new(config: Config, tokens: Arc<dyn AssignToken>) -> io::Result<Self> {
         let config = Arc::new(config);
         let registry = Arc::new(Registry::new(config.plugins.files.clone()));
+        let older = Arc::new(OlderBuilds::new(Arc::clone(&tokens)));
         Ok(Self {
             chains: Chains::default(),
             bindings: Arc::default(),
-            assembler: Assembler::new(Arc::clone(&registry), Arc::clone(&config))?,
+            assembler: Assembler::new(
+                Arc::clone(&registry),
+                Arc::clone(&config),
+                Arc::clone(&older),
+            )?,
             registry,
+            older,
             tokens,
             config,
         })
@@ -95,6 +105,23 @@ impl Calls {
         }
     }
 
+    /// Takes what an earlier worker served with older builds: before it serves.
+    pub fn inherit(&self, conf: [u8; 32], stays: Vec<Stay>) {
+        self.older.inherit(conf, stays);
+    }
+
+    /// Takes a build that only confs need which the newest one refuses. Waits for them if it comes late.
+    pub fn add_older(&self, generation: &Arc<Generation>) {
+        self.registry.add_older(generation);
+        self.older.add(generation);
+        if self.registry.is_open() {
+            let name = generation.name();
+            let mut chains = self.chains.naming(name);
+            chains.extend(self.bindings.naming(name));
+            self.assembler.assemble_all(chains, ASSEMBLY);
+        }
+    }
+
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
     fn add(&self, token: u32, conf: Conf) -> Result<(), Taken> {
         if let Some(chain) = self.chains.add(token, conf)?
@@ -125,6 +152,19 @@ impl Calls {
         self.assembler.assemble_all(chains, ASSEMBLY);
     }
 
+    /// The states of all confs, for the next worker: those that come `within`, 64 MiB at most. What is left out is logged.
+    /// Calls may go on meanwhile; what they change in a conf after its state was taken is lost. Blocks: not for event loops.
+    pub fn export_states(&self, within: Duration) -> Vec<SavedState> {
+        self.assembler.export_states(within)
+    }
+
+    /// Takes the states of the worker before this one; before [`Calls::open`] or after it, but before the first call. A
+    /// state whose conf is not known yet waits a minute for it. Faults are logged, and the conf starts afresh. Blocks for
+    /// two seconds at most.
+    pub fn import_states(&self, states: Vec<SavedState>) {
+        self.assembler.import_states(states);
+    }
+
     /// How many confs each generation serves, by its number.
     pub fn confs(&self) -> HashMap<u64, usize> {
         let mut confs = HashMap::new();
@@ -138,11 +178,13 @@ impl Calls {
         confs
     }
 
-    /// Forgets the tokens that the gateway has forgotten long ago.
+    /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
-        for token in self.chains.expire(self.config.tokens.expire) {
-            self.tokens.forget(token);
+        for chain in self.chains.expire(self.config.tokens.expire) {
+            self.older.forget(&chain);
+            self.tokens.forget(chain.token);
         }
+        self.assembler.expire_states();
     }
 }
 

@@ -80,8 +80,8 @@ impl Chains {
             .collect()
     }
 
-    /// Takes away the chains that were not used for this long. Returns their tokens.
-    pub fn expire(&self, unused_for: Duration) -> Vec<u32> {
+    /// Takes away the chains that were not used for this long. Returns them.
+    pub fn expire(&self, unused_for: Duration) -> Vec<Arc<Chain>> {
         let now = Instant::now();
         let old = |chain: &Chain| now.saturating_duration_since(chain.last_used()) > unused_for;
         let tokens: Vec<u32> = self
@@ -95,8 +95,7 @@ impl Chains {
             let mut chains = self.write();
             // It may have been used since.
             if chains.get(&token).is_some_and(|chain| old(chain)) {
-                chains.remove(&token);
-                gone.push(token);
+                gone.extend(chains.remove(&token));
             }
         }
         gone

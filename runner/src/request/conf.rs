@@ -1,5 +1,7 @@
 //! What PREPARE_CONF says: the plugins of a route, in order, with their values.
 
+use sha2::{Digest, Sha256};
+
 use crate::protocol::message::{Malformed, PrepareConf};
 
 /// Everything behind one token.
@@ -35,5 +37,20 @@ impl Conf {
             route_key: String::from_utf8_lossy(message.key).into_owned(),
             plugins: plugins.collect(),
         })
+    }
+
+    /// The same for the same key and plugins in every worker, and for no other.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(self.route_key.as_bytes());
+        for plugin in &self.plugins {
+            add(plugin.name.as_bytes());
+            add(&plugin.value);
+        }
+        hash.finalize().into()
     }
 }

@@ -10,6 +10,7 @@ use super::chain::{Link, LinkState, Snapshot, phases};
 use super::host;
 use super::service::Blame;
 use super::state::{Changes, Running, State};
+use super::steps;
 use crate::config::OnFailure;
 use crate::plugins::generation::phase_name;
 use crate::plugins::instance::{Decision, Prepared};
@@ -34,6 +35,7 @@ pub enum Place {
 
 /// Runs the chain.
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
+    state.steps = steps::wanted();
     if let Some(verdict) = failing(snapshot, state) {
         return verdict;
     }
@@ -139,7 +141,11 @@ fn step(
 ) -> Decision {
     let restore =
         (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
+    let watched = steps::begin(state);
     let decision = enter(prepared, state, blame, place);
+    if let Some(watched) = watched {
+        watched.end(&link.name, state, decision);
+    }
     let Decision::Failed { panicked } = decision else {
         return decision;
     };

@@ -136,6 +136,8 @@ pub struct State<'c> {
     pub running: Running,
     /// A question was asked that nobody had declared.
     pub asked: bool,
+    /// What each plugin does is told: see `steps`.
+    pub steps: bool,
     /// A question has failed: the connection is of no more use.
     pub broken: Option<AskError>,
     /// What the plugins spent in each phase; measured only if the chain has a `log` phase.
@@ -182,6 +184,7 @@ impl<'c> State<'c> {
             refusal: b"",
             running: Running::default(),
             asked: false,
+            steps: false,
             broken: None,
             times: Times::default(),
             end: None,

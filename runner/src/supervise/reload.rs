@@ -280,6 +280,12 @@ impl Reload {
         all.cloned().collect()
     }
 
+    /// What served in each file before what serves in it, and takes over if that has to go.
+    pub fn previous(&self) -> impl Iterator<Item = &Library> {
+        let files = self.files.values();
+        files.filter_map(|file| file.previous.as_ref())
+    }
+
     /// What this file serves with.
     pub fn serving(&self, file: &Path) -> Option<&Library> {
         self.files.get(file)?.serving.as_ref()

@@ -23,7 +23,9 @@ use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::bindings::Bindings;
-use super::supervisor::{Event, Libraries, Questions, Recycles, Since, Stager, Supervisor, Untold};
+use super::supervisor::{
+    Event, Libraries, Older, Questions, Recycles, Since, Stager, Supervisor, Untold,
+};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -269,6 +271,7 @@ fn libraries(
         probe_again: HashSet::new(),
         memory: HashMap::new(),
         retired: Vec::new(),
+        older: Older::default(),
         fault: None,
     };
     let Some(folder) = &config.plugins.dir else {

@@ -5,6 +5,7 @@ pub(super) mod bindings;
 mod crashes;
 mod libraries;
 mod life;
+mod older;
 mod prepared;
 mod probes;
 mod questions;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
+pub(super) use self::older::Older;
 pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
 pub(super) use self::recycle::Recycles;
@@ -162,6 +164,8 @@ pub(super) struct Libraries {
     pub(super) memory: HashMap<u64, OwnedFd>,
     /// Copies that the living worker may have open and no later one needs.
     pub(super) retired: Vec<Library>,
+    /// Builds among those that confs stay on.
+    pub(super) older: Older,
     /// The folder's fault that was logged last.
     pub(super) fault: Option<FolderError>,
 }
@@ -326,6 +330,7 @@ impl Supervisor {
                 refusal,
             } => self.refused(generation, &refusal),
             FromWorker::Forget { token } => self.tokens.forget(token),
+            FromWorker::Stays { conf, on } => self.stays(conf, on),
             FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
             FromWorker::Pulse { stuck_threads } => self.pulse(stuck_threads),
             FromWorker::Serving => self.hand_over(),

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 use std::{fs, io};
 
@@ -23,11 +24,16 @@ use crate::protocol::message::PrepareConf;
 const NAME: &str = "verdicts";
 /// Verdicts kept: the newest.
 const KEPT: usize = 256;
+/// Written before old ones are looked for again.
+const WRITTEN: u64 = 64;
 /// Bytes of a verdict at most.
 const LONGEST: u64 = 1 << 20;
 
 /// The kept verdicts; without a folder there are none.
-pub(super) struct Verdicts(Option<StateDir>);
+pub(super) struct Verdicts {
+    folder: Option<StateDir>,
+    written: AtomicU64,
+}
 
 /// What a file holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,12 +63,19 @@ impl Verdicts {
         if let Some(folder) = &folder {
             remove_old(folder);
         }
-        Self(folder)
+        Self {
+            folder,
+            written: AtomicU64::new(0),
+        }
     }
 
     /// What was said of a library, if it still holds.
     pub(super) fn recall(&self, sha256: Sha256, config: &Config, confs: &Confs) -> Option<Verdict> {
-        let bytes = self.0.as_ref()?.read(&sha256.to_string(), LONGEST).ok()?;
+        let bytes = self
+            .folder
+            .as_ref()?
+            .read(&sha256.to_string(), LONGEST)
+            .ok()?;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
         if kept.under != under(config, &kept.plugins, confs) {
             return None;
@@ -87,7 +100,7 @@ impl Verdicts {
             Verdict::Refused(refusal) => Said::Refused(refusal.clone()),
             Verdict::Unknown(_) => return,
         };
-        let Some(folder) = &self.0 else { return };
+        let Some(folder) = &self.folder else { return };
         let under = under(config, &plugins, confs);
         let kept = Kept {
             plugins,
@@ -99,6 +112,9 @@ impl Verdicts {
             .and_then(|bytes| folder.write(&sha256.to_string(), &bytes));
         if let Err(cause) = written {
             tracing::debug!(cause = %cause, "a verdict is not kept");
+        }
+        if self.written.fetch_add(1, Ordering::Relaxed) % WRITTEN == WRITTEN - 1 {
+            remove_old(folder);
         }
     }
 }
@@ -214,6 +230,21 @@ mod tests {
         assert_eq!(recall(&config, &confs), Some(Verdict::Passed(Vec::new())));
         config.plugins.disabled.push("x".to_owned());
         assert_eq!(recall(&config, &confs), None);
+    }
+
+    #[test]
+    fn old_verdicts_go_while_new_ones_come() {
+        let place = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&place.path().join("state")).unwrap();
+        let verdicts = Verdicts::open(Some(&state));
+        for number in 0..400u16 {
+            let mut library = Sha256([0; 32]);
+            library.0[..2].copy_from_slice(&number.to_le_bytes());
+            let confs = Vec::new();
+            verdicts.keep(library, Vec::new(), &Config::default(), &confs, &refused());
+        }
+        let files = fs::read_dir(place.path().join("state").join(NAME)).unwrap();
+        assert!(files.count() <= KEPT + WRITTEN as usize);
     }
 
     #[test]

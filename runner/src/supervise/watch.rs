@@ -22,7 +22,16 @@ const RESCAN: Duration = Duration::from_secs(2);
 /// The thread that scans. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    stir: Sender<()>,
+    stir: Sender<Wake>,
+}
+
+/// Why to scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// Something stirs: when it is quiet again.
+    Stirred,
+    /// Somebody waits for it.
+    Asked,
 }
 
 impl Watch {
@@ -48,18 +57,23 @@ impl Watch {
         Ok(Self { stir })
     }
 
-    /// Scans soon.
+    /// Scans when nothing stirs any more.
     pub fn stir(&self) {
         // The thread is gone only when the supervisor is.
-        let _ = self.stir.send(());
+        let _ = self.stir.send(Wake::Stirred);
+    }
+
+    /// Scans at once: somebody who has finished what he did to the folder waits for it.
+    pub fn scan_now(&self) {
+        let _ = self.stir.send(Wake::Asked);
     }
 }
 
 struct Scanning {
     folder: PathBuf,
     trust: Trust,
-    stirred: Receiver<()>,
-    stir: Sender<()>,
+    stirred: Receiver<Wake>,
+    stir: Sender<Wake>,
     /// The folder that inotify watches, by device and inode.
     watched: Option<((u64, u64), RecommendedWatcher)>,
 }
@@ -91,26 +105,27 @@ impl Scanning {
         scan(&self.folder, self.trust)
     }
 
-    /// Until something stirred and then nothing more, or it is time for a rescan.
+    /// Until something stirred and then nothing more, until somebody asks, or until it is time for a rescan.
     fn wait(&self) {
-        if self.stirred.recv_timeout(RESCAN).is_err() {
+        if self.stirred.recv_timeout(RESCAN) != Ok(Wake::Stirred) {
             return;
         }
         let patience = Instant::now() + PATIENCE;
         while Instant::now() < patience {
             match self.stirred.recv_timeout(QUIET) {
-                Ok(()) => {}
+                Ok(Wake::Stirred) => {}
+                Ok(Wake::Asked) => return,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 }
 
-fn watcher(folder: &Path, stir: Sender<()>) -> notify::Result<RecommendedWatcher> {
+fn watcher(folder: &Path, stir: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading makes Access events: answering them would never end.
         if !matches!(event, Ok(ref event) if matches!(event.kind, EventKind::Access(_))) {
-            let _ = stir.send(());
+            let _ = stir.send(Wake::Stirred);
         }
     })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
@@ -177,6 +192,18 @@ mod tests {
         fs::write(folder.join("b.so"), "x").unwrap();
         until(&told, |scan| scan.files.len() == 2);
         assert!(started.elapsed() < RESCAN, "only the rescan saw it");
+    }
+
+    #[test]
+    fn who_asks_does_not_wait_for_quiet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (watch, told) = watched(folder.path());
+        until(&told, |scan| scan.files.is_empty());
+        fs::write(folder.path().join("a.so"), "x").unwrap();
+        let started = Instant::now();
+        watch.scan_now();
+        until(&told, |scan| scan.files.len() == 1);
+        assert!(started.elapsed() < QUIET, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Binding, Config, Level};
-use crate::request::assign::AssignToken;
+use crate::request::assign::{AssignToken, Stay};
 use crate::supervise::admin::message::LastError;
 
 /// Where plugin code is loaded and calls are served: the inside of a worker.
@@ -23,6 +23,17 @@ pub trait Workshop: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`], when nothing of what served has changed.
     fn load(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal>;
+
+    /// Loads an older build that serves no plugin, but for confs that its successor refuses: those that [`Self::stays`]
+    /// names. As `load` otherwise.
+    ///
+    /// # Errors
+    /// A [`Refusal`]: those confs fail.
+    fn load_older(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal>;
+
+    /// Takes the older builds with which an earlier worker served the plugins of a chain (by the digest of its confs),
+    /// before this one serves. Runs on the control thread.
+    fn stays(&self, conf: Sha256, on: Vec<Stay>);
 
     /// Retires what this file (its path in the folder) offers. Runs on the loader thread, after earlier loads.
     fn unload(&self, file: &Path);

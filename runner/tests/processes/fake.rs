@@ -14,7 +14,7 @@ use std::{io, process, thread};
 
 use plugin_runner::config::{Config, Level, StartOptions};
 use plugin_runner::plugins::blame;
-use plugin_runner::request::assign::AssignToken;
+use plugin_runner::request::assign::{AssignToken, Stay};
 use plugin_runner::request::conf::Conf;
 use plugin_runner::supervise;
 use plugin_runner::supervise::workshop::{self, Examine, LoadedPlugin, Refusal, Served, Workshop};
@@ -216,6 +216,12 @@ impl Workshop for Fake {
             },
         }
     }
+
+    fn load_older(&self, _: &workshop::Library) -> Result<Vec<LoadedPlugin>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    fn stays(&self, _: workshop::Sha256, _: Vec<Stay>) {}
 
     fn unload(&self, file: &Path) {
         self.0.plugins.lock().unwrap().remove(file);

@@ -28,6 +28,19 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
+/// Reads any bytes as a bindings.yaml: bindings that name a plugin, or faults that say something.
+///
+/// # Panics
+/// The reader panics, or no temporary file can be written.
+pub fn bindings(bytes: &[u8]) {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(bytes).expect("a temporary file");
+    match plugin_runner::config::bindings(file.path()) {
+        Ok(bindings) => assert!(bindings.iter().all(|binding| !binding.plugin.is_empty())),
+        Err(faults) => assert!(!faults.to_string().is_empty()),
+    }
+}
+
 /// Reads any text as a routes file of the local gateway: routes, or faults.
 pub fn routes(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)

@@ -99,10 +99,19 @@ fn a_plugin_of_today_serves_in_a_runner_of_the_next_minor_version() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&said.stdout).contains("ABI 1.1"));
-    let setup = Setup::with(&[]).executable(runner.unwrap());
+    let tomorrow = || Setup::with(&[]).executable(runner.clone().unwrap());
+    let setup = tomorrow();
     setup.lay("libstop.so", &fs::read(today).unwrap());
-    let runner = setup.start();
-    assert_eq!(runner.gateway().get(&[("stop", "{}")]).text(), HELLO);
+    let runner_of_tomorrow = setup.start();
+    let mut gateway = runner_of_tomorrow.gateway();
+    assert_eq!(gateway.get(&[("stop", "{}")]).text(), HELLO);
+    // Recorded libraries go on as well.
+    for version in xtask::freeze::versions().unwrap() {
+        let library = xtask::freeze::library(&version).unwrap();
+        if library.exists() {
+            crate::frozen::does_all_it_could(tomorrow(), &library);
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A crash has a name: the log says whose code ended the worker, where, and on which route.
 
-use e2e::message::{HTTP_REQ_CALL, Request};
-use e2e::runner::{Setup, signal_process};
+use e2e::message::{Code, HTTP_REQ_CALL, Reply, Request};
+use e2e::runner::{Setup, is_alive, signal_process};
+use e2e::wait;
 use rustix::process::Signal;
 
 const STOP: [(&str, &str); 1] = [("stop", r#"{"body": "ok"}"#)];
@@ -110,4 +111,33 @@ fn a_build_that_crashes_again_and_again_gives_way_to_the_one_before_it() {
         "3 times within 60s",
     ];
     runner.log().wait_for(&said);
+}
+
+#[test]
+fn a_conf_that_the_newest_build_refuses_stays_on_the_older_one_in_the_next_worker_too() {
+    let runner = setup().start();
+    let mut gateway = runner.gateway();
+    let mark = [("misbehaving", r#"{"mode": "mark"}"#)];
+    let token = gateway.prepare(&mark);
+    let call = |token| runner.gateway().request(token, &Request::get("/"));
+    assert_eq!(call(token).text(), "mark-of-the-file");
+    runner.lay_mark("mark-refuse-0001");
+    runner
+        .log()
+        .wait_for(&["generation 1", "goes on serving it"]);
+    let refused = gateway.prepare(&[mark[0], STOP[0]]);
+    let unavailable = Reply::Error(Code::ServiceUnavailable);
+    for _ in 0..2 {
+        let worker = runner.worker();
+        signal_process(worker, Signal::KILL);
+        wait::until("the worker has gone", || (!is_alive(worker)).then_some(()));
+        assert_eq!(call(token).text(), "mark-of-the-file");
+        assert_eq!(call(refused), unavailable, "no build has accepted it");
+        assert_eq!(runner.gateway().get(&STOP).text(), "ok");
+    }
+    runner.lay_mark("mark-number-0003");
+    wait::until("a build that accepts it serves", || {
+        (call(token).text() == "mark-number-0003").then_some(())
+    });
+    assert_eq!(call(refused).text(), "mark-number-0003");
 }

@@ -117,23 +117,6 @@ fn a_call_with_any_one_byte_changed_gets_exactly_one_reply() {
 }
 
 #[test]
-fn the_largest_frame_is_read() {
-    let runner = Runner::with(&["stop"]);
-    let mut gateway = runner.gateway();
-    let token = gateway.prepare(&STOP);
-    let largest = (1 << 24) - 1;
-    let empty = Request::get("/").header("x-long", "").payload(token).len();
-    let long = "y".repeat(largest - empty);
-    let mut payload = Request::get("/").header("x-long", &long).payload(token);
-    assert!(payload.len() <= largest && payload.len() + 8 > largest);
-    // The bytes behind a message belong to nobody.
-    payload.resize(largest, 0);
-    gateway.send(HTTP_REQ_CALL, &payload);
-    assert_eq!(gateway.receive().reply().text(), "ok");
-    still_works(&mut gateway);
-}
-
-#[test]
 fn the_largest_body_is_answered_and_a_larger_one_becomes_an_error_that_says_so() {
     let runner = Runner::with(&["misbehaving", "do"]);
     let mut gateway = runner.gateway().request_body(&"z".repeat((1 << 24) - 100));
@@ -174,24 +157,6 @@ fn what_is_wrong_with_frames_is_logged_once_for_each_cause() {
         "{:?}",
         runner.log().with("99")
     );
-}
-
-#[test]
-fn bytes_that_are_no_text_reach_the_plugin_and_come_back() {
-    let runner = Runner::with(&["do"]);
-    let mut gateway = runner.gateway();
-    let conf =
-        r#"{"rewrite": {"path": {"hex": "2ffffe"}, "headers": [["x-bin", {"hex": "ff41"}]]}}"#;
-    let mut request = Request::get("/");
-    request.path = b"/\xff\x80".to_vec();
-    request.args = vec![
-        (b"\xfe".to_vec(), Some(b"\0\xff".to_vec())),
-        (b"flag".to_vec(), None),
-    ];
-    let token = gateway.prepare(&[("do", conf)]);
-    let rewrite = gateway.request(token, &request).rewrite();
-    assert_eq!(rewrite.path, b"/\xff\xfe");
-    assert_eq!(rewrite.headers[0].1.as_deref(), Some(&b"\xffA"[..]));
 }
 
 #[test]

@@ -28,54 +28,6 @@ fn a_plugin_changes_the_request() {
 }
 
 #[test]
-fn a_response_reply_carries_the_full_header_set() {
-    let runner = Runner::with(&["do"]);
-    let mut gateway = runner.gateway();
-    let token = gateway.prepare(&[("do", r#"{"resp": {"headers": [["X-Added", "1"]]}}"#)]);
-    let upstream = [
-        ("Content-Type", "text/css"),
-        ("Location", "/l"),
-        ("Content-Encoding", "br"),
-        ("Set-Cookie", "a=1"),
-        ("Set-Cookie", "b=2"),
-        ("Connection", "close"),
-        ("Transfer-Encoding", "chunked"),
-    ];
-    let answer = gateway
-        .response(token, &Response::new(201, &upstream))
-        .answer();
-    let mut expected = entries(&upstream[..5]);
-    expected.extend(entries(&[("X-Added", "1")]));
-    assert_eq!(answer.headers, expected);
-    assert_eq!(answer.body, b"");
-}
-
-#[test]
-fn an_unchanged_response_keeps_its_headers_too() {
-    let runner = Runner::with(&["do"]);
-    let mut gateway = runner.gateway();
-    let token = gateway.prepare(&[("do", "{}")]);
-    let upstream = [("Content-Type", "text/css"), ("Content-Length", "3")];
-    let answer = gateway
-        .response(token, &Response::new(200, &upstream))
-        .answer();
-    assert_eq!(answer.headers, entries(&upstream));
-}
-
-#[test]
-fn a_changed_body_drops_the_upstreams_content_length() {
-    let runner = Runner::with(&["do"]);
-    let mut gateway = runner.gateway();
-    let token = gateway.prepare(&[("do", r#"{"resp": {"body": "longer than it was"}}"#)]);
-    let upstream = [("Content-Type", "text/css"), ("Content-Length", "3")];
-    let answer = gateway
-        .response(token, &Response::new(200, &upstream))
-        .answer();
-    assert_eq!(answer.headers, entries(&upstream[..1]));
-    assert_eq!(answer.text(), "longer than it was");
-}
-
-#[test]
 fn plugins_run_in_the_order_of_the_conf_and_later_ones_see_earlier_changes() {
     let runner = Runner::with(&["rewrite", "do", "stop"]);
     let mut gateway = runner.gateway();

@@ -1,14 +1,12 @@
 //! The socket file: who may use it, how it is taken over, what is left behind.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 
-use e2e::gateway::Gateway;
 use e2e::runner::{Runner, Setup};
 use e2e::wait;
-use rustix::process::Signal;
 
 const STOP: [(&str, &str); 1] = [("stop", r#"{"body": "ok"}"#)];
 
@@ -46,28 +44,6 @@ fn a_file_that_is_no_socket_is_left_alone() {
     let output = setup.command().stderr(Stdio::piped()).output().unwrap();
     assert!(!output.status.success());
     assert_eq!(fs::read_to_string(setup.socket()).unwrap(), "precious");
-}
-
-#[test]
-fn a_new_runner_takes_over_without_a_failed_connect_and_the_old_one_leaves_its_socket_alone() {
-    let mut old = Runner::with(&["stop"]);
-    let socket = old.setup().socket();
-    let inode = |path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
-    let first = inode(&socket);
-    let mut new = old.setup().command().stderr(Stdio::null()).spawn().unwrap();
-    let mut pooled = old.gateway();
-    wait::until("the new one has the path", || {
-        assert_eq!(Gateway::connect(&socket).get(&STOP).text(), "ok");
-        (inode(&socket) != first).then_some(())
-    });
-    // A connection to the old one works until it ends.
-    assert_eq!(pooled.get(&STOP).text(), "ok");
-    old.signal(Signal::TERM);
-    old.wait();
-    assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
-    assert_eq!(Gateway::connect(&socket).get(&STOP).text(), "ok");
-    new.kill().unwrap();
-    new.wait().unwrap();
 }
 
 #[test]

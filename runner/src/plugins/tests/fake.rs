@@ -20,6 +20,8 @@ use crate::request::host;
 pub(crate) struct Functions {
     pub(crate) configure: extern "C" fn(Handle, Bytes, Bytes) -> Outcome,
     pub(crate) run: extern "C" fn(Handle, Handle, u32, HostRef, CallPointer) -> u32,
+    pub(crate) export_state: extern "C" fn(Handle, Handle) -> Outcome,
+    pub(crate) import_state: extern "C" fn(Handle, Handle, u32, Bytes) -> Outcome,
 }
 
 impl Default for Functions {
@@ -27,6 +29,8 @@ impl Default for Functions {
         Self {
             configure: accept,
             run: go_on,
+            export_state,
+            import_state,
         }
     }
 }
@@ -46,8 +50,8 @@ pub(crate) fn generation(
         drop_prepared: forget,
         run: functions.run,
         level,
-        export_state,
-        import_state,
+        export_state: functions.export_state,
+        import_state: functions.import_state,
         #[cfg(feature = "next-minor")]
         next_minor,
     };
@@ -63,6 +67,7 @@ pub(crate) fn generation(
         file: format!("/plugins/{file}").into(),
         about: About {
             name: plugin.to_owned(),
+            state: true,
             ..About::default()
         },
         schema: None,

@@ -9,26 +9,55 @@ use plugin_api::abi::{Bytes, Handle, Outcome};
 use super::*;
 use crate::plugins::instance::Prepared;
 use crate::plugins::tests::fake::{Functions, accept, generation, refuse};
+use crate::request::assign::{AssignToken, Stay};
 use crate::request::conf::{Conf, PluginConf};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Configure = extern "C" fn(Handle, Bytes, Bytes) -> Outcome;
 
+/// What the supervisor was told last.
+#[derive(Default)]
+struct Told(Mutex<Vec<Stay>>);
+
+impl AssignToken for Told {
+    fn assign(&self, _: &[u8]) -> Result<u32, String> {
+        Err("not here".to_owned())
+    }
+
+    fn forget(&self, _: u32) {}
+
+    fn stays(&self, _: &[u8; 32], on: &[Stay]) {
+        *self.0.lock().unwrap() = on.to_vec();
+    }
+}
+
 struct Runner {
     registry: Arc<Registry>,
     assembler: Assembler,
+    told: Arc<Told>,
 }
 
 impl Runner {
     fn new() -> Self {
         let registry = Arc::new(Registry::new(Default::default()));
         registry.open(&Default::default());
-        let assembler = Assembler::new(Arc::clone(&registry), Arc::default()).unwrap();
+        let told = Arc::new(Told::default());
+        let older = Arc::new(OlderBuilds::new(told.clone()));
+        let config = Arc::default();
+        let assembler = Assembler::new(Arc::clone(&registry), config, older).unwrap();
         Self {
             registry,
             assembler,
+            told,
         }
+    }
+
+    fn stays(&self) -> Vec<(usize, u64)> {
+        let told = self.told.0.lock().unwrap();
+        told.iter()
+            .map(|stay| (stay.index, stay.generation))
+            .collect()
     }
 
     fn load(&self, number: u64, plugin: &str, configure: Configure) {
@@ -36,6 +65,10 @@ impl Runner {
             configure,
             ..Functions::default()
         };
+        self.load_with(number, plugin, functions);
+    }
+
+    fn load_with(&self, number: u64, plugin: &str, functions: Functions) {
         let file = format!("{plugin}.so");
         let generation = generation(number, plugin, &file, functions);
         self.registry.add(&generation);
@@ -203,4 +236,144 @@ fn a_conf_that_the_new_generation_refuses_stays_on_the_old_one() {
         new.snapshot().links[0].state,
         LinkState::Failing(_)
     ));
+}
+
+/// A plugin that counts its confs; its state is the number of the conf.
+macro_rules! counting {
+    () => {{
+        static CONFS: AtomicUsize = AtomicUsize::new(0);
+        /// Which conf was given a state of which version.
+        static IMPORTED: Mutex<Vec<(usize, u32)>> = Mutex::new(Vec::new());
+        extern "C" fn configure(_: Handle, _: Bytes, _: Bytes) -> Outcome {
+            let number = CONFS.fetch_add(1, Ordering::SeqCst) + 1;
+            let pointer = std::ptr::without_provenance_mut(number);
+            Outcome::made(Handle { pointer })
+        }
+        extern "C" fn export_state(_: Handle, prepared: Handle) -> Outcome {
+            let mut outcome = Outcome::made(Handle::NONE);
+            outcome.version = prepared.pointer.addr() as u32;
+            outcome.state = vec![1; 8].into();
+            outcome
+        }
+        extern "C" fn import_state(_: Handle, prepared: Handle, from: u32, _: Bytes) -> Outcome {
+            let mut imported = IMPORTED.lock().unwrap();
+            imported.push((prepared.pointer.addr(), from));
+            Outcome::made(Handle::NONE)
+        }
+        let functions = || Functions {
+            configure,
+            export_state,
+            import_state,
+            ..Functions::default()
+        };
+        (functions, || IMPORTED.lock().unwrap().clone())
+    }};
+}
+
+#[test]
+fn a_conf_takes_over_the_state_of_the_same_conf_in_the_generation_before() {
+    let (counting, imported) = counting!();
+    let runner = Runner::new();
+    runner.load_with(1, "p", counting());
+    let chain = runner.chain("route#1#x#1", &[("p", "a")]);
+    runner.load_with(2, "p", counting());
+    let again = |chain: &Arc<Chain>| {
+        let chains = vec![Arc::clone(chain)];
+        runner.assembler.assemble_all(chains, PATIENCE);
+    };
+    again(&chain);
+    assert_eq!((numbers(&chain), imported()), (vec![2], vec![(2, 1)]));
+    again(&chain);
+    assert_eq!(imported().len(), 1, "once");
+    // Another value or route has no predecessor; a new version of the key has one.
+    let others = [("route#1#x#1", "b"), ("route#2#x#1", "a")];
+    let _others = others.map(|(key, value)| runner.chain(key, &[("p", value)]));
+    assert_eq!(imported().len(), 1);
+    runner.load_with(3, "p", counting());
+    let _edited = runner.chain("route#1#x#2", &[("p", "a")]);
+    assert_eq!(imported()[1..], [(5, 2)]);
+}
+
+#[test]
+fn a_state_that_is_late_holds_up_the_swap_for_a_moment_only() {
+    static GATE: Gate = Gate::new();
+    extern "C" fn hang(_: Handle, _: Handle) -> Outcome {
+        GATE.wait();
+        Outcome::made(Handle::NONE)
+    }
+    let runner = Runner::new();
+    let hanging = Functions {
+        export_state: hang,
+        ..Functions::default()
+    };
+    runner.load_with(1, "p", hanging);
+    let chain = runner.chain("route#1#x#1", &[("p", "a")]);
+    let (counting, imported) = counting!();
+    runner.load_with(2, "p", counting());
+    let chains = vec![Arc::clone(&chain)];
+    runner.assembler.assemble_all(chains, PATIENCE);
+    assert_eq!((numbers(&chain), imported()), (vec![2], vec![]));
+    GATE.open();
+}
+
+#[test]
+fn states_go_to_another_worker_whether_or_not_their_confs_are_there_already() {
+    let (counting, imported) = counting!();
+    let (old, new) = (Runner::new(), Runner::new());
+    old.load_with(1, "p", counting());
+    let _old = ["1", "2"].map(|route| old.chain(&format!("route#{route}#x#1"), &[("p", "a")]));
+    let mut states = old.assembler.export_states(PATIENCE);
+    states.sort_by_key(|state| state.version);
+    let found: Vec<_> = states
+        .iter()
+        .map(|state| {
+            (
+                state.plugin.as_str(),
+                state.route_key.as_str(),
+                state.version,
+            )
+        })
+        .collect();
+    assert_eq!(found, [("p", "route#1#x#1", 1), ("p", "route#2#x#1", 2)]);
+
+    new.load_with(1, "p", counting());
+    let _first = new.chain("route#1#x#1", &[("p", "a")]);
+    new.assembler.import_states(states);
+    assert_eq!(imported(), [(3, 1)]);
+    let _second = new.chain("route#2#x#9", &[("p", "a")]);
+    assert_eq!(imported(), [(3, 1), (4, 2)]);
+}
+
+#[test]
+fn in_the_next_worker_it_stays_there_until_a_newer_one_accepts_it() {
+    let old = Runner::new();
+    old.load(1, "q", accept);
+    old.load(2, "p", accept);
+    let both = [("q", "{}"), ("p", "{}")];
+    let chain = old.chain("route#1#x#1", &both);
+    assert_eq!(old.stays(), []);
+    old.load(3, "p", refuse);
+    old.assembler
+        .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+    assert_eq!(old.stays(), [(1, 2)]);
+
+    let new = Runner::new();
+    let older = new.assembler.older();
+    older.inherit(chain.conf.digest(), old.told.0.lock().unwrap().clone());
+    new.load(1, "q", accept);
+    new.load(3, "p", refuse);
+    let early = new.chain("route#1#x#1", &both);
+    assert_eq!(numbers(&early), [1], "its build is not loaded yet");
+    older.add(&generation(2, "p", "p.so", Functions::default()));
+    let again = new.chain("route#1#x#1", &both);
+    assert_eq!(numbers(&again), [1, 2]);
+    let another = new.chain("route#2#x#1", &both);
+    assert_eq!(numbers(&another), [1], "it was refused before, too");
+    new.load(4, "p", accept);
+    *new.told.0.lock().unwrap() = vec![Stay {
+        index: 9,
+        generation: 9,
+    }];
+    new.assembler.assemble_all(vec![again], PATIENCE);
+    assert_eq!(new.stays(), [], "nobody needs the older build any more");
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Level};
+use crate::request::assign::Stay;
 use crate::supervise::accounts::Identity;
-use crate::supervise::workshop::{HandedOver, Library, LoadedPlugin, Refusal, Report, Served};
+use crate::supervise::workshop::{
+    HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Sha256,
+};
 use crate::telemetry::Style;
 
 /// From the supervisor.
@@ -19,6 +22,11 @@ pub enum ToWorker {
     /// Load this library; answered by `Loaded` or `Refused`, in order. A descriptor comes with it if the copy lives in
     /// private memory: `library.path` is then empty.
     Load(Library),
+    /// As `Load`, for a build that an earlier worker had and that only confs need which its successor refuses.
+    LoadOlder(Library),
+    /// An earlier worker served the plugins of this chain (by the digest of its confs) with these older builds. Before
+    /// `Serve`.
+    Stays { conf: Sha256, on: Vec<Stay> },
     /// This file is gone from the folder: what it offered ends.
     Unload(PathBuf),
     /// A configuration that another worker knew first. Tail: its PREPARE_CONF payload. Answered by `Known` if it has a
@@ -86,6 +94,8 @@ pub enum FromWorker {
     Prepare { sequence: u64 },
     /// The token expired.
     Forget { token: u32 },
+    /// The plugins of this chain (by the digest of its confs) stay on these older builds from now on.
+    Stays { conf: Sha256, on: Vec<Stay> },
     /// How it is.
     Report { sequence: u64, report: Report },
     /// All calls are finished.

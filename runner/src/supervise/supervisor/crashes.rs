@@ -117,7 +117,8 @@ impl Supervisor {
     pub(super) fn library_of(&self, generation: u64) -> Option<&Library> {
         let reload = &self.libraries.reload;
         let serving = reload.files().filter_map(|(_, state)| state.serving);
-        let mut all = serving.chain(&self.libraries.retired);
+        let older = self.libraries.retired.iter().chain(reload.previous());
+        let mut all = serving.chain(older);
         let known = all.find(|library| library.generation == generation);
         known.or_else(|| reload.loading(generation))
     }
@@ -141,6 +142,8 @@ fn doing(what: u8) -> &'static str {
         activity::START => "init_worker",
         activity::CONFIGURE => "configure",
         activity::DROP => "drop",
+        activity::EXPORT => "export_state",
+        activity::IMPORT => "import_state",
         activity::THREAD => "a thread of its own",
         phase => phase_name(phase.into()),
     }

@@ -17,13 +17,13 @@ use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Supervisor {
-    /// Looks at the folder soon; or says why it does not.
+    /// Looks at the folder at once; or says why it does not.
     pub(super) fn rescan(&mut self) -> Result<(), String> {
         if let Some(until) = &mut self.libraries.looked_at_until {
             *until = Instant::now() + LOOK;
         }
         if let Some(watch) = &self.libraries.watch {
-            watch.stir();
+            watch.scan_now();
             return Ok(());
         }
         let (fault, hint) = ("there is no plugins folder", "set plugins.dir");
@@ -35,7 +35,7 @@ impl Supervisor {
         if self.questions.scanned()
             && let Some(watch) = &self.libraries.watch
         {
-            watch.stir();
+            watch.scan_now();
         }
         let until = self.libraries.looked_at_until;
         if until.is_some_and(|until| Instant::now() > until) {
@@ -98,6 +98,9 @@ impl Supervisor {
     }
 
     pub(super) fn loaded(&mut self, generation: u64, plugins: Vec<LoadedPlugin>) {
+        if self.older_loaded(generation) {
+            return;
+        }
         let reload = &mut self.libraries.reload;
         let Some(library) = reload.loading(generation).cloned() else {
             return;
@@ -127,6 +130,9 @@ impl Supervisor {
     }
 
     pub(super) fn refused(&mut self, generation: u64, refusal: &Refusal) {
+        if self.older_refused(generation, refusal) {
+            return;
+        }
         let Some(library) = self.libraries.reload.loading(generation).cloned() else {
             return;
         };
@@ -160,11 +166,14 @@ impl Supervisor {
         }
     }
 
-    /// Deletes the copies that only a worker that is gone had open.
+    /// Deletes the copies that only a worker that is gone had open. Those that confs stay on are for the next one too.
     pub(super) fn discard_retired(&mut self) {
-        for library in std::mem::take(&mut self.libraries.retired) {
-            self.discard(&library);
-        }
+        let needed = self.libraries.older_needed();
+        let retired = std::mem::take(&mut self.libraries.retired);
+        let (needed, gone): (Vec<_>, Vec<_>) =
+            retired.into_iter().partition(|it| needed.contains(it));
+        self.libraries.retired = needed;
+        gone.iter().for_each(|library| self.discard(library));
     }
 
     pub(super) fn discard(&mut self, library: &Library) {
@@ -174,17 +183,18 @@ impl Supervisor {
 
     pub(super) fn load(&self, library: Library) {
         if let Some(worker) = &self.worker {
-            self.load_in(worker, library);
+            self.load_in(worker, library, ToWorker::Load);
         }
     }
 
-    pub(super) fn load_in(&self, worker: &Worker, library: Library) {
+    /// Tells a worker to load a copy, in one of the ways there are.
+    pub(super) fn load_in(&self, worker: &Worker, library: Library, how: fn(Library) -> ToWorker) {
         let memory = self.libraries.memory.get(&library.generation);
         let memory = memory.map(|memory| memory.try_clone()).transpose();
         match memory {
             Ok(memory) => {
                 let descriptors = memory.into_iter().collect();
-                worker.tell_with(ToWorker::Load(library), Vec::new(), descriptors);
+                worker.tell_with(how(library), Vec::new(), descriptors);
             }
             Err(cause) => {
                 // Without a descriptor to spare nothing works; a new worker starts over.

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::Instant;
 
-use super::{Flow, Supervisor, Timer};
+use super::{Flow, Libraries, Supervisor, Timer};
 use crate::plugins::blame::{Culprit, Ending, activity};
 use crate::supervise::control::message::{Start, ToWorker};
 use crate::supervise::reload::Suspect;
@@ -31,6 +31,8 @@ impl Supervisor {
         let worker = self.new_worker()?;
         let number = worker.number;
         self.tell_bindings_to(&worker);
+        let older = self.load_older(&worker);
+        self.libraries.older.loads(older);
         self.worker = Some(worker);
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
@@ -69,8 +71,9 @@ impl Supervisor {
     /// Connections wait in the backlog until this: every library had its chance first. After a crash they wait for no
     /// more than what served before.
     pub(super) fn serve_if_settled(&mut self) {
-        let reload = &self.libraries.reload;
-        if reload.is_settled() || self.announced && reload.is_as_before() {
+        let Libraries { reload, older, .. } = &self.libraries;
+        let settled = reload.is_settled() || self.announced && reload.is_as_before();
+        if settled && older.is_loaded() {
             self.serve();
         }
     }
@@ -151,7 +154,8 @@ impl Supervisor {
         self.log_culprit(&ending);
         let culprit = ending.culprit.map(|culprit| culprit.running.generation);
         let guilty = culprit.and_then(|generation| self.library_of(generation).cloned());
-        let mut steps = self.libraries.reload.worker_ended(suspect(&ending));
+        let suspect = self.older_worker_ended(suspect(&ending));
+        let mut steps = self.libraries.reload.worker_ended(suspect);
         if let Some(guilty) = guilty {
             steps.extend(self.count_crash(&guilty));
         }

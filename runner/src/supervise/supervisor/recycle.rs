@@ -9,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Flow, Supervisor, Timer, WorkerEvent};
 use crate::plugins::blame::Ending;
+use crate::request::assign::Stay;
 use crate::rpc::hand_over::pair;
 use crate::supervise::admin::Reply;
 use crate::supervise::admin::message::{Answer, Recycled};
 use crate::supervise::budget::{Load, Pace, Reason, exceeded};
 use crate::supervise::control::message::{FromWorker, ToWorker};
 use crate::supervise::spawn::{Host, Worker};
-use crate::supervise::workshop::{HandedOver, Library, Refusal};
+use crate::supervise::workshop::{HandedOver, Library, Refusal, Sha256};
 
 /// How often budgets and the socket are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -56,6 +57,8 @@ struct Next {
     missing: BTreeSet<u64>,
     /// Copies that were not needed any more when it started: it knows nothing of them.
     unknown: Vec<u64>,
+    /// What it says of older builds: it counts from when it serves.
+    stays: Vec<(Sha256, Vec<Stay>)>,
     accepts: bool,
 }
 
@@ -169,18 +172,20 @@ impl Supervisor {
         let timer = Timer::RecycleIsLate(worker.number);
         self.later(self.config.plugins.load_deadline + READY, timer);
         let retired = self.libraries.retired.iter();
+        let older = self.load_older(&worker);
         let mut next = Next {
             unknown: retired.map(|library| library.generation).collect(),
             worker,
             reason,
             began: Instant::now(),
-            missing: BTreeSet::new(),
+            missing: older.into_iter().collect(),
+            stays: Vec::new(),
             accepts: false,
         };
         let serving = self.libraries.reload.files();
         for library in serving.filter_map(|(_, state)| state.serving) {
             next.missing.insert(library.generation);
-            self.load_in(&next.worker, library.clone());
+            self.load_in(&next.worker, library.clone(), ToWorker::Load);
         }
         self.recycles.next = Some(next);
         Ok(())
@@ -190,7 +195,7 @@ impl Supervisor {
     pub(super) fn load_in_next(&mut self, library: &Library) {
         if let Some(mut next) = self.recycles.next.take() {
             next.missing.insert(library.generation);
-            self.load_in(&next.worker, library.clone());
+            self.load_in(&next.worker, library.clone(), ToWorker::Load);
             self.recycles.next = Some(next);
         }
     }
@@ -218,6 +223,7 @@ impl Supervisor {
                 let file = library.map_or(String::new(), |it| it.file.display().to_string());
                 return self.abandon(&format!("it could not load {file}: {cause}"));
             }
+            WorkerEvent::Says(FromWorker::Stays { conf, on }, _) => next.stays.push((conf, on)),
             WorkerEvent::Says(FromWorker::Serving, _) => next.accepts = true,
             WorkerEvent::Says(..) => {}
             WorkerEvent::Disconnected => next.worker.kill(),
@@ -290,7 +296,13 @@ impl Supervisor {
             return;
         };
         let new = self.worker.as_ref().map_or(0, |worker| worker.number);
-        let known = |library: &Library| !next.unknown.contains(&library.generation);
+        for (conf, on) in next.stays {
+            self.libraries.older.note(conf, on);
+        }
+        let needed = self.libraries.older_needed();
+        let known = |library: &Library| {
+            needed.contains(library) || !next.unknown.contains(&library.generation)
+        };
         let retired = std::mem::take(&mut self.libraries.retired);
         let (retired, unneeded) = retired.into_iter().partition(known);
         self.libraries.retired = retired;
@@ -501,6 +513,15 @@ impl Supervisor {
         if let Err(cause) = self.recycle(reason) {
             tracing::error!(cause, "the worker cannot be recycled although {reason}");
         }
+    }
+
+    /// On which older builds the worker that serves has the plugins of a chain.
+    pub(super) fn stays(&mut self, conf: Sha256, on: Vec<Stay>) {
+        if let Some(next) = self.recycles.next() {
+            let on = on.clone();
+            next.tell(ToWorker::Stays { conf, on });
+        }
+        self.libraries.older.note(conf, on);
     }
 
     /// What the worker that serves says of its threads.

@@ -5,9 +5,10 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::request::assign::AssignToken;
+use crate::request::assign::{AssignToken, Stay};
 use crate::supervise::control::Sender;
 use crate::supervise::control::message::FromWorker;
+use crate::supervise::workshop::Sha256;
 
 /// The supervisor answers in well under a millisecond, unless the machine stands still.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -81,6 +82,11 @@ impl AssignToken for Assigner {
     fn forget(&self, token: u32) {
         // If the supervisor is gone, so are we in a moment.
         let _ = self.sender.send(&FromWorker::Forget { token });
+    }
+
+    fn stays(&self, conf: &[u8; 32], on: &[Stay]) {
+        let (conf, on) = (Sha256(*conf), on.to_vec());
+        let _ = self.sender.send(&FromWorker::Stays { conf, on });
     }
 }
 

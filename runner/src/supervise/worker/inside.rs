@@ -13,14 +13,14 @@ use crate::plugins::blame;
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
-use crate::request::assign::AssignToken;
+use crate::request::assign::{AssignToken, Stay};
 use crate::request::calls::Calls;
-use crate::request::{host, log_phase};
+use crate::request::{host, log_phase, steps};
 use crate::rpc::hand_over::take_all;
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
-    GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Workshop,
+    GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Sha256, Workshop,
 };
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
@@ -44,6 +44,9 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         deadline: config.calls.deadline,
         allowed_peers: peers.collect::<Result<_, _>>()?,
     };
+    if config.steps {
+        steps::turn_on();
+    }
     // Several times in the life of an unused token, however short that is.
     let tick = (config.tokens.expire / 8).min(LONGEST_EXPIRY_TICK);
     let calls = Arc::new(Calls::new(config, tokens)?);
@@ -76,20 +79,20 @@ struct Loaded {
 
 impl Workshop for Inside {
     fn load(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal> {
-        let config = self.calls.config();
-        let candidate = fit::candidate(library, &config.plugins)?;
-        let module = candidate.open()?;
-        let mapped = memory::mapped_name(&library.path);
-        blame::note_range(library.generation, &mapped);
-        self.loaded().push(Loaded {
-            generation: library.generation,
-            plugin: candidate.about.name.clone(),
-            mapped,
-        });
-        let generation =
-            Generation::start(candidate, module, Purpose::Serve, config, host::host())?;
+        let generation = self.start(library)?;
         self.publish(&generation);
         Ok(vec![fit::offer(&generation)])
+    }
+
+    fn load_older(&self, library: &Library) -> Result<Vec<LoadedPlugin>, Refusal> {
+        let generation = self.start(library)?;
+        self.calls.add_older(&generation);
+        generation.set_level(telemetry::level() as u32);
+        Ok(vec![fit::offer(&generation)])
+    }
+
+    fn stays(&self, conf: Sha256, on: Vec<Stay>) {
+        self.calls.inherit(conf.0, on);
     }
 
     fn unload(&self, file: &Path) {
@@ -204,6 +207,22 @@ impl Inside {
 
     fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, library: &Library) -> Result<Arc<Generation>, Refusal> {
+        let config = self.calls.config();
+        let candidate = fit::candidate(library, &config.plugins)?;
+        let module = candidate.open()?;
+        let mapped = memory::mapped_name(&library.path);
+        blame::note_range(library.generation, &mapped);
+        self.loaded().push(Loaded {
+            generation: library.generation,
+            plugin: candidate.about.name.clone(),
+            mapped,
+        });
+        let purpose = Purpose::Serve;
+        let started = Generation::start(candidate, module, purpose, config, host::host());
+        Ok(started?)
     }
 
     fn generation(&self, loaded: &Loaded) -> GenerationReport {

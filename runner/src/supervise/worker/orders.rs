@@ -13,7 +13,7 @@ use super::assigner::Assigner;
 use super::set_level;
 use crate::supervise::control::message::{FromWorker, ToWorker};
 use crate::supervise::control::{Received, Receiver, Sender};
-use crate::supervise::workshop::{Library, Refusal, Served, Workshop};
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
 
 /// How long the next library waits for the one before it.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -29,6 +29,7 @@ pub(super) struct Orders {
 
 enum LoaderOrder {
     Load(Library),
+    LoadOlder(Library),
     Unload(PathBuf),
 }
 
@@ -66,7 +67,13 @@ impl Orders {
     fn follow_one(&mut self, received: Received<ToWorker>) -> io::Result<()> {
         match received.message {
             ToWorker::Start(_) => return Err(io::Error::other("a second `Start`")),
-            ToWorker::Load(library) => self.load(library, received.descriptors),
+            ToWorker::Load(library) => {
+                self.load(LoaderOrder::Load, library, received.descriptors);
+            }
+            ToWorker::LoadOlder(library) => {
+                self.load(LoaderOrder::LoadOlder, library, received.descriptors);
+            }
+            ToWorker::Stays { conf, on } => self.workshop.stays(conf, on),
             ToWorker::Unload(file) => self.tell_loader(LoaderOrder::Unload(file)),
             ToWorker::Conf { token, sequence } => {
                 self.workshop.conf(token, received.tail);
@@ -110,12 +117,12 @@ impl Orders {
         Ok(())
     }
 
-    fn load(&self, mut library: Library, memory: Vec<OwnedFd>) {
+    fn load(&self, order: fn(Library) -> LoaderOrder, mut library: Library, memory: Vec<OwnedFd>) {
         if let Some(memory) = memory.into_iter().next() {
             // Never closed: the C library takes the same path for the same object, and numbers are used again.
             library.path = format!("/proc/self/fd/{}", memory.into_raw_fd()).into();
         }
-        self.tell_loader(LoaderOrder::Load(library));
+        self.tell_loader(order(library));
     }
 
     fn tell_loader(&self, order: LoaderOrder) {
@@ -165,7 +172,12 @@ fn load_in_order(
 ) {
     for order in orders {
         match order {
-            LoaderOrder::Load(library) => load_beside(library, workshop, sender),
+            LoaderOrder::Load(library) => {
+                load_beside(library, <dyn Workshop>::load, workshop, sender);
+            }
+            LoaderOrder::LoadOlder(library) => {
+                load_beside(library, <dyn Workshop>::load_older, workshop, sender);
+            }
             LoaderOrder::Unload(file) => {
                 let unloaded = catch_unwind(AssertUnwindSafe(|| workshop.unload(&file)));
                 if unloaded.is_err() {
@@ -176,14 +188,17 @@ fn load_in_order(
     }
 }
 
+/// One of the ways to load.
+type Load = fn(&dyn Workshop, &Library) -> Result<Vec<LoadedPlugin>, Refusal>;
+
 /// On a thread of its own: one that never comes back holds up nobody else.
-fn load_beside(library: Library, workshop: &Arc<dyn Workshop>, sender: &Sender) {
+fn load_beside(library: Library, how: Load, workshop: &Arc<dyn Workshop>, sender: &Sender) {
     let (done, is_done) = mpsc::channel::<()>();
     let (inside, answers) = (Arc::clone(workshop), sender.clone());
     let generation = library.generation;
     let loading = move || {
         // If nobody listens any more, the process is about to end.
-        let _ = answers.send(&load(inside.as_ref(), &library));
+        let _ = answers.send(&load(inside.as_ref(), how, &library));
         drop(done);
     };
     let thread = thread::Builder::new().name("load".to_owned());
@@ -202,10 +217,10 @@ fn load_beside(library: Library, workshop: &Arc<dyn Workshop>, sender: &Sender) 
     }
 }
 
-fn load(workshop: &dyn Workshop, library: &Library) -> FromWorker {
+fn load(workshop: &dyn Workshop, how: Load, library: &Library) -> FromWorker {
     let generation = library.generation;
     // A load without an answer would keep the supervisor waiting.
-    let loaded = catch_unwind(AssertUnwindSafe(|| workshop.load(library)));
+    let loaded = catch_unwind(AssertUnwindSafe(|| how(workshop, library)));
     let loaded = loaded.unwrap_or_else(|_| {
         Err(Refusal {
             cause: "the runner panicked while it loaded it".to_owned(),

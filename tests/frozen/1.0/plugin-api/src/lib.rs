@@ -1,0 +1,192 @@
+//! Write API gateway plugins as native libraries with a stable ABI.
+//!
+//! A plugin is a shared library. Put its `.so` file into the runner's plugins folder and it serves; replace the file
+//! and the next request runs the new code. This is a whole one:
+//!
+//! ```standalone_crate
+//! use plugin_api::{Next, Plugin, Request, Result, config, plugin};
+//!
+//! /// `{"key": "secret"}`
+//! #[config]
+//! struct Config {
+//!     /// What the header `X-Key` has to be.
+//!     key: String,
+//! }
+//!
+//! #[derive(Default)]
+//! struct RequireKey;
+//!
+//! #[plugin]
+//! impl Plugin for RequireKey {
+//!     type Config = Config;
+//!
+//!     fn access(&self, config: &Config, request: &mut Request<'_>) -> Result<Next> {
+//!         match request.header("X-Key") {
+//!             Some(key) if key == config.key.as_str() => Ok(Next::CONTINUE),
+//!             _ => Next::respond(401).text("a key is needed\n").into(),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! Its `Cargo.toml` says `crate-type = ["cdylib"]` under `[lib]`, and has `gateway-plugin-api` as its only dependency.
+//! Configurations call the plugin by the name of its package; `#[plugin(name = "…")]` gives it another.
+//!
+//! # The life of a plugin
+//!
+//! | When | What runs | How often |
+//! |---|---|---|
+//! | the library is loaded | [`Plugin::init_worker`] | once per build of the library and process |
+//! | a route's configuration arrives | [`Plugin::validate`], [`Plugin::configure`] | once per *conf*: one plugin's configuration on one route |
+//! | a request arrives | all plugins' [`rewrite`](Plugin::rewrite), then all plugins' [`access`](Plugin::access) | each request |
+//! | the upstream has answered | all plugins' [`header_filter`](Plugin::header_filter), then all plugins' [`body_filter`](Plugin::body_filter) | each response of a route that is configured for it |
+//! | a new build takes over | the values' `Drop`, when the last call that uses them is over | once |
+//!
+//! What `init_worker` makes is for all routes (a connection pool, a key file); what `configure` makes is for one
+//! route (compiled regexes, limiters) and given to each phase. A plugin that leaves `configure` out gets its `Config`.
+//! A phase that is not implemented costs nothing.
+//!
+//! On one request the plugins run in the order of the route's configuration. Two requests, or a request and its
+//! response, may run on different threads at the same time; one call stays on one thread.
+//!
+//! # Reading and changing
+//!
+//! [`Request`] and [`Response`] have what the gateway sent, as changed by the plugins before. Values are bytes
+//! ([`Value`]), because a client may send any; `as_str()` tells text from other bytes. They borrow from the call and
+//! not from the request:
+//!
+//! ```
+//! # use plugin_api::{Request, Result};
+//! # fn phase(request: &mut Request<'_>) -> Result<()> {
+//! if let Some(agent) = request.header("user-agent") {
+//!     request.set_header("x-client", agent)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a gateway would mistreat (an empty header, a path without `/`, a status of 1xx) is an error at the call that
+//! sets it, with the reason.
+//!
+//! [`Next`] is what a phase decides: [`Next::CONTINUE`], or [`Next::respond`], which ends the chain. Values for later
+//! phases and plugins go into [`Call::set_private`] and [`Call::set_shared`].
+//!
+//! # What has to be asked for
+//!
+//! Variables of the gateway and bodies are not part of a call. Each costs a round trip when a phase first reads it.
+//! What a phase always reads it should declare; then all of a call's are asked in one go, before the first phase:
+//!
+//! ```standalone_crate
+//! # use plugin_api::{Next, Plugin, RawConfig, Request, Result, plugin};
+//! # #[derive(Default)]
+//! # struct Mine;
+//! # #[plugin]
+//! # impl Plugin for Mine {
+//! #     type Config = RawConfig;
+//! #[needs(variables("remote_port", "request_id"), request_body)]
+//! fn access(&self, _: &RawConfig, request: &mut Request<'_>) -> Result<Next> {
+//!     let (port, body) = (request.variable("remote_port")?, request.body()?);
+//!     // …
+//! #   let _ = (port, body);
+//!     Ok(Next::CONTINUE)
+//! }
+//! # }
+//! ```
+//!
+//! What it reads for some requests only is better left undeclared.
+//!
+//! # Errors and panics
+//!
+//! An `Err` or a panic from a phase answers the call with an error: the client sees 503, the text goes to the runner's
+//! log under the plugin's name, and nothing passes that should not. (An operator may open a plugin with
+//! `on_failure: skip`.) Any `std::error::Error` becomes an [`Error`] with `?`; [`Error::context`] says what was being
+//! done; [`bail!`] returns one with a text. For an answer that is meant for the client, use [`Next::respond`].
+//!
+//! An `Err` from `configure` keeps the conf from serving; one from `init_worker` keeps the build out, and the build
+//! before it goes on serving. Panics are caught, so leave `panic = "unwind"`, the default: a library with
+//! `panic = "abort"` is refused.
+//!
+//! # Blocking
+//!
+//! Phases are plain functions and may block, until [`Call::deadline`]; then the client is answered in the plugin's
+//! place, and what the plugin still does goes nowhere. A plugin that waits for the network or for files says
+//! `#[plugin(blocking)]` and never runs on an event loop. Others are timed, and run there once they have shown to be
+//! quick.
+//!
+//! # Logging
+//!
+//! Events of [`tracing`] and [`log`] appear in the runner's log under the plugin's name, inside the call's span; so do
+//! panics. The operator may change the level while the plugin runs. Leave standard output and error alone: a line written
+//! there has no level and no plugin's name.
+//!
+//! # Testing
+//!
+//! With the cargo feature `testing`, `plugin_api::testing` runs phases in a plugin's own tests, without a runner:
+//!
+//! ```
+//! # #[cfg(feature = "testing")] mod plugin {
+//! # use plugin_api::{testing, Result, Plugin};
+//! # fn test<RequireKey: Plugin>() -> Result<()> {
+//! let plugin = testing::conf::<RequireKey>(r#"{"key": "secret"}"#)?;
+//! let outcome = plugin.access(testing::Request::get("/").header("X-Key", "wrong"));
+//! assert_eq!(outcome.answer().unwrap().status(), 401);
+//! # Ok(())
+//! # }
+//! # }
+//! ```
+//!
+//! # Versions
+//!
+//! A library runs in any runner of the same [`ABI_MAJOR`], older or newer, built with any compiler from the crate's
+//! `rust-version` on. A call that an older runner does not know is an error that says so; a plugin that cannot do
+//! without states `#[plugin(min_runner = "…")]`. The crate's version follows semver for its API; the ABI has its own
+//! number and only grows. The README has the rules.
+#![deny(missing_docs)]
+#![allow(
+    non_local_definitions,
+    non_camel_case_types,
+    reason = "abi_stable's derives raise them"
+)]
+
+extern crate self as plugin_api;
+
+#[doc(hidden)]
+pub mod abi;
+mod call;
+mod configuration;
+mod context;
+mod end;
+mod error;
+mod events;
+mod method;
+mod next;
+mod plugin;
+mod request;
+mod response;
+#[doc(hidden)]
+pub mod rules;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod value;
+
+pub use call::Call;
+pub use configuration::{Configuration, RawConfig};
+pub use context::{ConfContext, InitContext, Purpose, State};
+pub use end::{Action, End, Ended, Hook, Seen};
+pub use error::{Error, Result};
+pub use method::Method;
+pub use next::{Next, Respond};
+pub use plugin::Plugin;
+pub use plugin_api_macros::{config, plugin};
+pub use request::Request;
+pub use response::Response;
+pub use value::{Arg, Value};
+#[doc(no_inline)]
+pub use {log, schemars, serde, serde_json, tracing};
+
+pub use abi::{ABI_MAJOR, ABI_MINOR};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,4 @@
+//! Any bytes as a bindings.yaml.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::text::bindings(bytes));
