@@ -103,7 +103,7 @@ fn serve(folder: &Path) -> std::path::PathBuf {
     let socket = folder.join("s");
     let listener = UnixListener::bind(&socket).unwrap();
     workshop
-        .serve(listener.into(), &Served::new(), Duration::ZERO)
+        .serve(listener.into(), &Served::new(), Duration::ZERO, None)
         .unwrap();
     // It serves until the process ends.
     std::mem::forget(workshop);

@@ -46,11 +46,21 @@ pub trait Workshop: Send + Sync + 'static {
     fn bind(&self, bindings: Vec<Binding>);
 
     /// Starts to accept connections and returns, after waiting for the confs for at most `settle`. At most once, on a
-    /// thread of its own. `served`: the file that served each plugin in the worker before, where several offer one.
+    /// thread of its own. `served`: the file that served each plugin in the worker before, where several offer one. `states`:
+    /// where the states of its confs can be had.
     ///
     /// # Errors
     /// When threads or descriptors cannot be had; the worker then ends.
-    fn serve(&self, listener: OwnedFd, served: &Served, settle: Duration) -> io::Result<()>;
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        served: &Served,
+        settle: Duration,
+        states: Option<OwnedFd>,
+    ) -> io::Result<()>;
+
+    /// Gives the states of confs to the worker that asks for them over `to`. Runs on a thread of its own.
+    fn export_states(&self, to: OwnedFd);
 
     /// Serves the connections that come from another process over `from` until that has no more; before `serve` they wait.
     /// Runs on a thread of its own.

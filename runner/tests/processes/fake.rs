@@ -234,7 +234,13 @@ impl Workshop for Fake {
 
     fn bind(&self, _: Vec<plugin_runner::config::Binding>) {}
 
-    fn serve(&self, listener: OwnedFd, _: &Served, _: Duration) -> io::Result<()> {
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        _: &Served,
+        _: Duration,
+        _: Option<OwnedFd>,
+    ) -> io::Result<()> {
         let inside = Arc::clone(&self.0);
         *inside.accepting.lock().unwrap() = true;
         thread::spawn(move || accept(&UnixListener::from(listener), &inside));
@@ -261,6 +267,8 @@ impl Workshop for Fake {
     }
 
     fn adopt(&self, _: OwnedFd) {}
+
+    fn export_states(&self, _: OwnedFd) {}
 
     fn stuck_threads(&self) -> usize {
         0

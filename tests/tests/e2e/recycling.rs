@@ -1,10 +1,9 @@
 //! A new worker takes over from the one that serves: no call fails, no connection is closed, nothing is forgotten.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use e2e::artifacts;
 use e2e::gateway::{Gateway, frame};
 use e2e::message::{HTTP_REQ_CALL, Reply, Request};
 use e2e::runner::{Runner, Setup, is_alive, signal_process};
@@ -14,20 +13,13 @@ use rustix::process::Signal;
 const STOP: [(&str, &str); 1] = [("stop", r#"{"body": "ok"}"#)];
 const MARK: [(&str, &str); 1] = [("misbehaving", r#"{"mode": "mark"}"#)];
 
-fn command(runner: &Runner, arguments: &[&str]) -> Output {
-    let config = runner.setup().folder().join("config.yaml");
-    let mut command = Command::new(artifacts::runner());
-    command.args(arguments).arg("--config").arg(config);
-    command.env_clear().output().unwrap()
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 #[track_caller]
 fn recycle(runner: &Runner) -> String {
-    let output = command(runner, &["reload", "--recycle"]);
+    let output = runner.command(&["reload", "--recycle"]);
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     text
@@ -137,7 +129,7 @@ fn under_load_recycles_fail_no_call_and_close_no_connection_and_leave_nothing_be
     for gateway in &mut idle {
         assert_eq!(gateway.request(token, &Request::get("/")).text(), "ok");
     }
-    let status = said(&command(&runner, &["status"]));
+    let status = said(&runner.command(&["status"]));
     assert!(status.contains("recycled 20 times; last in "), "{status}");
 }
 
@@ -155,7 +147,7 @@ fn a_call_that_hangs_holds_up_its_own_connection_until_its_deadline() {
             runner
                 .log()
                 .wait_for(&["worker 2 serves instead of worker 1"]);
-            let status = said(&command(&runner, &["status"]));
+            let status = said(&runner.command(&["status"]));
             assert!(status.contains("number 1, up"), "{status}");
             assert!(status.contains("finishes its calls"), "{status}");
             let late = hanging.receive_reply().reply();
@@ -212,7 +204,7 @@ fn a_new_worker_that_cannot_start_changes_nothing_but_the_log() {
     assert_eq!(gateway.get(&MARK).text(), "mark-of-the-file");
     let worker = runner.worker();
     Load::default().during(&runner, 4, || {
-        let output = command(&runner, &["reload", "--recycle"]);
+        let output = runner.command(&["reload", "--recycle"]);
         let text = said(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         for part in [
@@ -228,7 +220,7 @@ fn a_new_worker_that_cannot_start_changes_nothing_but_the_log() {
         .wait_for(&["worker 2 has not taken over: it could not load"]);
     assert_eq!(gateway.get(&MARK).text(), "mark-of-the-file");
     assert_eq!(runner.worker(), worker);
-    let status = said(&command(&runner, &["status"]));
+    let status = said(&runner.command(&["status"]));
     assert!(
         status.contains("recycled 0 times, and 1 time in vain"),
         "{status}"
@@ -245,12 +237,12 @@ fn a_worker_that_dies_while_it_hands_over_or_is_handed_to_costs_no_more_than_a_c
     gateway.get(&STOP);
     let old = runner.worker();
     std::thread::scope(|scope| {
-        let asked = scope.spawn(|| command(&runner, &["reload", "--recycle"]));
+        let asked = scope.spawn(|| runner.command(&["reload", "--recycle"]));
         runner
             .log()
             .wait_for(&["worker 2 serves instead of worker 1"]);
         wait::until("it has the connection", || {
-            let status = said(&command(&runner, &["status"]));
+            let status = said(&runner.command(&["status"]));
             status.contains("1 connection").then_some(())
         });
         signal_process(old, Signal::KILL);
@@ -265,7 +257,7 @@ fn a_worker_that_dies_while_it_hands_over_or_is_handed_to_costs_no_more_than_a_c
     let token = waking.prepare(&[("misbehaving", r#"{"mode": "sleep", "ms": 3000}"#)]);
     waking.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
     wait::until("it sleeps", || {
-        let status = said(&command(&runner, &["status"]));
+        let status = said(&runner.command(&["status"]));
         status.contains("2 connections").then_some(())
     });
     std::thread::scope(|scope| {

@@ -46,6 +46,22 @@ fn a_limiter_goes_on_counting_when_its_library_is_replaced() {
 }
 
 #[test]
+fn a_limiter_goes_on_counting_when_the_worker_is_recycled() {
+    let runner = Runner::with(&["limit-req"]);
+    let mut gateway = runner.gateway();
+    let token = gateway.prepare(&LIMIT);
+    assert!(passes(&mut gateway, token) && passes(&mut gateway, token));
+    for (worker, left) in [(2, true), (3, false)] {
+        let output = runner.command(&["reload", "--recycle"]);
+        assert!(output.status.success(), "{output:?}");
+        let said = format!("worker {worker} serves instead");
+        runner.log().wait_for(&[&said]);
+        assert_eq!(passes(&mut gateway, token), left, "one is left");
+        assert!(!passes(&mut gateway, token), "the burst is used up");
+    }
+}
+
+#[test]
 fn a_state_that_cannot_be_handed_on_is_logged_and_holds_up_no_swap() {
     let runner = Runner::with(&["misbehaving"]);
     let mut gateway = runner.gateway();

@@ -40,8 +40,11 @@ pub enum ToWorker {
     /// Plugins are bound like this from now on. Tail: the bindings as JSON.
     Bindings,
     /// Accept connections from now on, once the confs are ready, for which `settle` is given; answered by `Serving`.
-    /// `served`: the file that served each plugin in the worker before.
+    /// `served`: the file that served each plugin in the worker before. A descriptor comes with it if that still lives: over
+    /// it the states of its confs are asked for before calls come.
     Serve { served: Served, settle: Duration },
+    /// Give the states of confs to whoever asks for them over the descriptor.
+    ExportStates,
     /// Serve the connections that come over the descriptor, also before `Serve`.
     Adopt,
     /// Accept nothing more, give the connections away over the descriptor, each at a call boundary; answered by

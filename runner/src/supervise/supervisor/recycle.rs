@@ -5,6 +5,8 @@
 //! one is, and the old one only finishes its calls.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Flow, Supervisor, Timer, WorkerEvent};
@@ -252,9 +254,11 @@ impl Supervisor {
                 };
                 next.worker.tell_with(conf, payload.to_vec(), Vec::new());
             }
+            let states = states_for(&next.worker, self.worker.as_ref());
             let served = self.libraries.served.clone();
             let settle = SETTLE;
-            next.worker.tell(ToWorker::Serve { served, settle });
+            let serve = ToWorker::Serve { served, settle };
+            next.worker.tell_with(serve, Vec::new(), states);
         }
     }
 
@@ -527,6 +531,24 @@ impl Supervisor {
     /// What the worker that serves says of its threads.
     pub(super) fn pulse(&mut self, stuck_threads: usize) {
         self.recycles.stuck_threads = stuck_threads;
+    }
+}
+
+/// A way for the next worker to ask the one that serves for the states of its confs.
+fn states_for(next: &Worker, serving: Option<&Worker>) -> Vec<OwnedFd> {
+    let Some(serving) = serving else {
+        return Vec::new();
+    };
+    match UnixStream::pair() {
+        Ok((gives, asks)) => {
+            serving.tell_with(ToWorker::ExportStates, Vec::new(), vec![gives.into()]);
+            vec![asks.into()]
+        }
+        Err(cause) => {
+            let number = next.number;
+            tracing::warn!(%cause, "worker {number} starts without the states of confs");
+            Vec::new()
+        }
     }
 }
 

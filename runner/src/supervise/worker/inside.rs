@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::memory;
+use super::{memory, states};
 use crate::config::{Binding, Config, Level};
 use crate::plugins::blame;
 use crate::plugins::generation::Generation;
@@ -109,11 +109,32 @@ impl Workshop for Inside {
         self.calls.bind(bindings);
     }
 
-    fn serve(&self, listener: OwnedFd, served: &Served, settle: Duration) -> io::Result<()> {
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        served: &Served,
+        settle: Duration,
+        states: Option<OwnedFd>,
+    ) -> io::Result<()> {
         self.calls.open(served, settle);
+        match states.map(states::ask) {
+            Some(Ok(states)) => self.calls.import_states(states),
+            Some(Err(cause)) => tracing::warn!(
+                %cause,
+                "the states of confs are lost, as the worker before this one did not give them: limiters start afresh"
+            ),
+            None => {}
+        }
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
         self.install(server);
         Ok(())
+    }
+
+    fn export_states(&self, to: OwnedFd) {
+        let given = states::give(to, || self.calls.export_states(states::EXPORT));
+        if let Err(cause) = given {
+            tracing::debug!(%cause, "nobody took the states of confs");
+        }
     }
 
     fn adopt(&self, from: OwnedFd) {

@@ -91,7 +91,14 @@ impl Orders {
                 let report = workshop.report();
                 let _ = sender.send(&FromWorker::Report { sequence, report });
             })?,
-            ToWorker::Serve { served, settle } => self.serve(served, settle)?,
+            ToWorker::Serve { served, settle } => {
+                let states = received.descriptors.into_iter().next();
+                self.serve(served, settle, states)?;
+            }
+            ToWorker::ExportStates => {
+                let to = descriptor(received.descriptors)?;
+                self.beside("states", move |workshop, _| workshop.export_states(to))?;
+            }
             ToWorker::Adopt => {
                 let from = descriptor(received.descriptors)?;
                 self.beside("adopt", move |workshop, _| workshop.adopt(from))?;
@@ -131,12 +138,17 @@ impl Orders {
     }
 
     /// Without the means to serve, the worker ends, and another one has its turn.
-    fn serve(&mut self, served: Served, settle: Duration) -> io::Result<()> {
+    fn serve(
+        &mut self,
+        served: Served,
+        settle: Duration,
+        states: Option<OwnedFd>,
+    ) -> io::Result<()> {
         let Some(listener) = self.listener.take() else {
             return Ok(());
         };
         self.beside("serve", move |workshop, sender| {
-            match workshop.serve(listener, &served, settle) {
+            match workshop.serve(listener, &served, settle, states) {
                 Ok(()) => drop(sender.send(&FromWorker::Serving)),
                 Err(cause) => {
                     tracing::error!(cause = %cause, "the worker cannot serve");
