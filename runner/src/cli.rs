@@ -2,6 +2,7 @@
 
 mod ask;
 mod explain;
+mod hold;
 mod list;
 mod log_level;
 mod new;
@@ -53,6 +54,9 @@ pub enum Command {
     Start(Start),
     Status(status::Show),
     Reload(reload::Reload),
+    #[command(name = "rollback")]
+    RollBack(hold::RollBack),
+    Quarantine(hold::Quarantine),
     Release(release::Release),
     LogLevel(log_level::SetLevel),
     New(New),
@@ -100,6 +104,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
         Command::Release(release) => release.run(),
+        Command::RollBack(rollback) => rollback.run(),
+        Command::Quarantine(quarantine) => quarantine.run(),
         Command::LogLevel(level) => level.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),

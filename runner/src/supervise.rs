@@ -14,6 +14,7 @@ mod descriptors;
 pub mod fingerprint;
 mod fit;
 pub mod folder;
+mod last_good;
 mod leave;
 mod output;
 mod parent;

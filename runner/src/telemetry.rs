@@ -62,6 +62,11 @@ pub enum Sink {
     Open(std::fs::File),
 }
 
+/// Lines of this process for which there was no room, or that could not be written, since its start.
+pub fn dropped() -> u64 {
+    queue::DROPPED.load(Ordering::Relaxed)
+}
+
 /// What cannot be logged to.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {

@@ -14,6 +14,8 @@
 mod control;
 #[path = "processes/fake.rs"]
 mod fake;
+#[path = "processes/last_good.rs"]
+mod last_good;
 #[path = "processes/probes.rs"]
 mod probes;
 #[path = "processes/quarantine.rs"]
@@ -140,6 +142,38 @@ const TESTS: &[(&str, fn())] = &[
     (
         "crashes_of_nobodys_code_quarantine_nobody",
         quarantine::crashes_of_nobodys_code_quarantine_nobody,
+    ),
+    (
+        "at_a_start_with_a_bad_file_its_last_good_copy_serves",
+        last_good::at_a_start_with_a_bad_file_its_last_good_copy_serves,
+    ),
+    (
+        "a_copy_that_was_changed_does_not_serve_and_a_list_that_was_is_told",
+        last_good::a_copy_that_was_changed_does_not_serve_and_a_list_that_was_is_told,
+    ),
+    (
+        "what_was_removed_while_no_runner_ran_does_not_come_back",
+        last_good::what_was_removed_while_no_runner_ran_does_not_come_back,
+    ),
+    (
+        "the_build_before_a_quarantined_one_serves_after_a_restart_too",
+        last_good::the_build_before_a_quarantined_one_serves_after_a_restart_too,
+    ),
+    (
+        "a_build_is_rolled_back_until_it_is_released_also_over_a_restart",
+        last_good::a_build_is_rolled_back_until_it_is_released_also_over_a_restart,
+    ),
+    (
+        "a_build_is_quarantined_by_hand_with_and_without_one_before_it",
+        last_good::a_build_is_quarantined_by_hand_with_and_without_one_before_it,
+    ),
+    (
+        "without_a_state_folder_a_build_is_rolled_back_from_memory",
+        last_good::without_a_state_folder_a_build_is_rolled_back_from_memory,
+    ),
+    (
+        "a_state_folder_that_goes_while_it_runs_takes_nothing_with_it",
+        last_good::a_state_folder_that_goes_while_it_runs_takes_nothing_with_it,
     ),
 ];
 

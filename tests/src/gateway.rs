@@ -219,6 +219,16 @@ impl Gateway {
         matches!(self.try_receive(), Ok(None))
     }
 
+    /// Writes bytes as they are, to somebody who may have left.
+    pub fn try_write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Says that nothing more will be read.
+    pub fn stop_receiving(&self) {
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
     /// Says that nothing more will be sent.
     pub fn stop_sending(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -13,6 +13,7 @@ pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
 pub mod frozen; // plugins and runners of kept versions of the ABI
 pub mod gateway; // the other end of the socket
+pub mod load; // what a process takes
 pub mod log; // what the runner says
 pub mod message; // what the two ends say to each other
 pub mod runner; // the runner as a child process

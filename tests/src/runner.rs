@@ -130,6 +130,7 @@ impl Setup {
             format!("unix:{}", self.socket().display()),
         );
         command.env("APISIX_CONF_EXPIRE_TIME", "3600");
+        command.envs(std::env::vars_os().filter(|(name, _)| name == "ASAN_OPTIONS"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command

@@ -114,6 +114,17 @@ pub fn target_folder() -> Result<PathBuf> {
     folder.context("`cargo metadata` names no target folder")
 }
 
+/// The target triple of this machine.
+///
+/// # Errors
+/// rustc does not say.
+pub fn host() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output();
+    let text = String::from_utf8(output.context("starting rustc")?.stdout)?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("`rustc -vV` names no host")?.to_owned())
+}
+
 /// The packages under `example-plugins`, by name.
 ///
 /// # Errors

@@ -84,7 +84,7 @@ pub fn versions() -> Result<Vec<String>> {
 pub fn library(version: &str) -> Result<PathBuf> {
     Ok(folder()
         .join(version)
-        .join(format!("frozen-{}.so", target()?)))
+        .join(format!("frozen-{}.so", cargo::host()?)))
 }
 
 /// What has changed in a sealed version since; `None` when it is not sealed, or nothing has.
@@ -204,7 +204,7 @@ fn build(folder: &Path) -> Result<PathBuf> {
         .into_iter()
         .find(|file| file.ends_with("libfrozen.so"));
     let built = built.context("the build made no libfrozen.so")?;
-    let library = folder.join(format!("frozen-{}.so", target()?));
+    let library = folder.join(format!("frozen-{}.so", cargo::host()?));
     fs::copy(built, &library)?;
     Ok(library)
 }
@@ -216,16 +216,6 @@ fn without_own_paths(folder: &Path) -> String {
     let maps = maps.into_iter().filter_map(|(from, to)| Some((from?, to)));
     let maps = maps.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
     maps.collect::<Vec<_>>().join(" ")
-}
-
-fn target() -> Result<String> {
-    let output = Command::new("rustc")
-        .arg("-vV")
-        .output()
-        .context("starting rustc")?;
-    let text = String::from_utf8(output.stdout)?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
 /// A line for each file, in order, as `sha256sum` prints it.

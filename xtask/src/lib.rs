@@ -13,6 +13,7 @@ pub mod elsewhere;
 pub mod freeze;
 pub mod lint;
 pub mod plugins;
+pub mod sanitize;
 pub mod test;
 pub mod tidy;
 pub mod torture;

@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, freeze, lint, plugins, test, tidy, torture};
+use xtask::{bench, codegen, demo, freeze, lint, plugins, sanitize, test, tidy, torture};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -75,6 +75,12 @@ const TASKS: &[Task] = &[
         arguments: "[--seal]",
         about: "record the ABI version of plugin-api as a kept one, with a plugin and a loader (tests/frozen)",
         run: freeze::run,
+    },
+    Task {
+        name: "sanitize",
+        arguments: "[miri | address]",
+        about: "run tests under Miri and AddressSanitizer, where they are installed",
+        run: sanitize::run,
     },
 ];
 

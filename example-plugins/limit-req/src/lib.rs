@@ -1,4 +1,4 @@
-//! Limits how many requests a second pass for each client, user, or whatever a header or variable says.
+//! Limits how many requests a second pass: of a route, or of each client, user, or whatever a header or variable says.
 //!
 //! What was counted goes on to the next build of this library and to the next worker. It is lost when the worker crashes:
 //! then everybody has their whole burst again.
@@ -31,10 +31,10 @@ pub struct Config {
     /// Requests that pass at once, after a pause.
     #[schemars(range(min = 1, max = 1_000_000))]
     burst: u32,
-    /// Whose requests are counted together: `remote_addr` (of one client address), `header:NAME` or `var:NAME` (of
-    /// one value; those without a value count as one), `route` (all of the route).
-    #[serde(default = "remote_addr")]
-    #[schemars(regex(pattern = "^(remote_addr|route|(header|var):.+)$"))]
+    /// Whose requests are counted together: `route` (all of the route), `remote_addr` (of one client address),
+    /// `header:NAME` or `var:NAME` (of one value; those without a value count as one).
+    #[serde(default = "route")]
+    #[schemars(regex(pattern = "^(route|remote_addr|(header|var):.+)$"))]
     key: String,
     /// Status of a request that is too much.
     #[serde(default = "service_unavailable")]
@@ -47,8 +47,9 @@ pub struct Config {
     max_delay: u32,
 }
 
-fn remote_addr() -> String {
-    "remote_addr".to_owned()
+/// As in the Go runner, whose confs have no key: what protected an upstream there has to protect it here.
+fn route() -> String {
+    "route".to_owned()
 }
 
 fn service_unavailable() -> u16 {

@@ -73,7 +73,7 @@ fn no_more_requests_wait_than_there_are_places() {
 
 #[test]
 fn clients_are_limited_each_by_their_address() {
-    let limit = configured("");
+    let limit = configured(r#", "key": "remote_addr""#);
     let (one, other) = (get(), get().client_address([10, 0, 0, 7]));
     assert_eq!(passing(&limit, &one), 2);
     assert_eq!(passing(&limit, &other), 2);
@@ -105,10 +105,12 @@ fn requests_without_a_value_of_the_key_count_as_one_clients() {
 }
 
 #[test]
-fn the_whole_route_may_be_limited_at_once() {
-    let limit = configured(r#", "key": "route""#);
-    assert_eq!(passing(&limit, &get()), 2);
-    assert_eq!(passing(&limit, &get().client_address([10, 0, 0, 7])), 0);
+fn without_a_key_the_whole_route_is_limited_at_once() {
+    for key in ["", r#", "key": "route""#] {
+        let limit = configured(key);
+        assert_eq!(passing(&limit, &get()), 2);
+        assert_eq!(passing(&limit, &get().client_address([10, 0, 0, 7])), 0);
+    }
 }
 
 #[test]
@@ -120,11 +122,12 @@ fn without_an_answer_to_the_variable_the_call_is_an_error() {
 
 #[test]
 fn a_successor_goes_on_with_the_same_state() {
-    let first = configured("");
+    let each = r#", "key": "remote_addr""#;
+    let first = configured(each);
     let other = get().client_address([10, 0, 0, 7]);
     assert_eq!(passing(&first, &get()), 2);
     assert!(first.access(other.clone()).continues());
-    let second = configured("");
+    let second = configured(each);
     second
         .import_state(first.export_state().unwrap().unwrap())
         .unwrap();
@@ -171,7 +174,7 @@ fn the_schema_names_every_key_and_no_other() {
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["required"], json!(["rate", "burst"]));
     assert_eq!(schema["properties"]["burst"]["minimum"], 1);
-    assert_eq!(schema["properties"]["key"]["default"], "remote_addr");
+    assert_eq!(schema["properties"]["key"]["default"], "route");
     assert_eq!(schema["properties"]["rejected_code"]["default"], 503);
     assert_eq!(schema["properties"].as_object().unwrap().len(), 5);
 }

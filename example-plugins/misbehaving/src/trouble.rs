@@ -30,6 +30,7 @@ pub(crate) fn trouble(config: &Config, phase: &str) -> Result<Next> {
         }
         "hang" => wait(u64::MAX),
         "status_150" => return Next::respond(150).into(),
+        "large_reply" => return Next::respond(200).body(vec![b'x'; 6 << 20]).into(),
         "huge_reply" => return Next::respond(200).body(vec![b'x'; 1 << 24]).into(),
         "log" => say(),
         "print" => print(),

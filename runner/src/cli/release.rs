@@ -5,7 +5,7 @@ use clap::Args;
 use super::ask::{self, Which};
 use crate::supervise::admin::message::Request;
 
-/// Load a plugin again that is quarantined because it crashed again and again
+/// Load builds of a plugin again that are quarantined or rolled back
 #[derive(Debug, Args)]
 pub struct Release {
     /// The plugin's name, or the name of its file

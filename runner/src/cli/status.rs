@@ -9,7 +9,7 @@ use clap::Args;
 use super::ask::Which;
 use crate::exit::Failure;
 use crate::supervise::admin::message::{
-    Answer, LibraryFile, Plugin, Recycles, Request, Status, Worker,
+    Answer, Bindings, LibraryFile, Plugin, Recycles, Request, Status, Worker,
 };
 
 const EXAMPLES: &str = "\
@@ -87,9 +87,12 @@ fn describe(status: &Status) -> Result<String, std::fmt::Error> {
         "tokens   {} of {}",
         status.tokens.live, status.tokens.max
     )?;
+    describe_bindings(&mut text, &status.bindings)?;
+    describe_dropped(&mut text, status)?;
     writeln!(text, "plugins  {}", status.plugins.len())?;
+    let now = runner.started_at + runner.uptime_seconds;
     for plugin in &status.plugins {
-        describe_plugin(&mut text, plugin)?;
+        describe_plugin(&mut text, plugin, now)?;
     }
     let idle = |file: &&LibraryFile| file.state == "serving" && file.cause.is_none();
     for file in status.libraries.iter().filter(|file| !idle(file)) {
@@ -146,25 +149,59 @@ fn describe_recycles(text: &mut String, recycles: &Recycles) -> std::fmt::Result
     }
 }
 
-fn describe_plugin(text: &mut String, plugin: &Plugin) -> std::fmt::Result {
+fn describe_bindings(text: &mut String, bindings: &Bindings) -> std::fmt::Result {
+    let Bindings {
+        file,
+        read,
+        serving,
+        fault,
+    } = bindings;
+    if let Some(file) = file {
+        let file = file.display();
+        writeln!(text, "bindings {serving} serve, {read} read from {file}")?;
+    }
+    for line in fault.iter().flat_map(|fault| fault.lines()) {
+        writeln!(text, "    not taken up: {line}")?;
+    }
+    Ok(())
+}
+
+fn describe_dropped(text: &mut String, status: &Status) -> std::fmt::Result {
+    let worker = status.worker.as_ref();
+    let lines = worker.map_or(0, |worker| worker.log_lines_dropped);
+    let lines = lines + status.runner.log_lines_dropped;
+    let calls = worker.map_or(0, |worker| worker.log_calls_dropped);
+    if lines + calls > 0 {
+        let (lines, calls) = (count(lines, "line"), count(calls, "call"));
+        writeln!(
+            text,
+            "log      {lines} dropped, {calls} not logged by plugins"
+        )?;
+    }
+    Ok(())
+}
+
+fn describe_plugin(text: &mut String, plugin: &Plugin, now: u64) -> std::fmt::Result {
     writeln!(
         text,
-        "  {} {}: {}, generation {}, {}, {}, {} ({})",
+        "  {} {}: {}, generation {}, loaded {} ago, {}, {}, {} ({})",
         plugin.name,
         plugin.version,
         plugin.state,
         plugin.generation,
+        time(now.saturating_sub(plugin.loaded_at)),
         count(plugin.confs as u64, "conf"),
         count(plugin.calls, "call"),
         count(plugin.errors, "error"),
         count(plugin.panics, "panic"),
     )?;
-    writeln!(
-        text,
-        "    {}  sha256 {}",
-        plugin.file.display(),
-        plugin.sha256
-    )?;
+    let last_good = if plugin.last_good {
+        " (its last good copy)"
+    } else {
+        ""
+    };
+    let file = plugin.file.display();
+    writeln!(text, "    {file}{last_good}  sha256 {}", plugin.sha256)?;
     if let Some(error) = &plugin.last_error {
         writeln!(text, "    last error: {}", error.text)?;
     }
@@ -190,7 +227,15 @@ fn describe_file(text: &mut String, file: &LibraryFile) -> std::fmt::Result {
         writeln!(text, "    hint: {hint}")?;
     }
     if let (Some(generation), Some(_)) = (file.generation, &file.cause) {
-        writeln!(text, "    still serving: generation {generation}")?;
+        let last_good = if file.last_good {
+            ", its last good copy"
+        } else {
+            ""
+        };
+        writeln!(
+            text,
+            "    still serving: generation {generation}{last_good}"
+        )?;
     }
     Ok(())
 }
@@ -228,6 +273,7 @@ mod tests {
                 pid: 10,
                 version: "0.1.0".into(),
                 abi: "1.0".into(),
+                started_at: 1000,
                 uptime_seconds: 3700,
                 socket: "/run/s".into(),
                 ..Runner::default()
@@ -238,6 +284,7 @@ mod tests {
                 serving: true,
                 answers: true,
                 connections: 1,
+                log_lines_dropped: 3,
                 memory_bytes: Some(3 << 20),
                 ..Worker::default()
             }),
@@ -257,11 +304,19 @@ mod tests {
                 }),
             },
             tokens: Tokens { live: 2, max: 9 },
+            bindings: Bindings {
+                file: Some("/c/bindings.yaml".into()),
+                read: 2,
+                serving: 1,
+                fault: Some("line 3: no".into()),
+            },
             plugins: vec![Plugin {
                 name: "stop".into(),
                 version: "0.1.0".into(),
                 state: "serving".into(),
                 generation: 3,
+                last_good: true,
+                loaded_at: 4697,
                 file: "/p/libstop.so".into(),
                 sha256: "ab".into(),
                 calls: 7,
@@ -281,6 +336,7 @@ mod tests {
                 file: "/p/libstop.so".into(),
                 state: "refused".into(),
                 generation: Some(3),
+                last_good: true,
                 cause: Some("it is truncated".into()),
                 hint: Some("copy it again".into()),
                 ..LibraryFile::default()
@@ -293,15 +349,18 @@ worker   process 11, number 1, up 0 s, 3.0 MiB, 1 connection
 leaving  process 9, number 0, up 1 min 1 s, finishes its calls
 recycled 2 times, and 1 time in vain; last in 40 ms, as it was asked for
 tokens   2 of 9
+bindings 1 serve, 2 read from /c/bindings.yaml
+    not taken up: line 3: no
+log      3 lines dropped, 0 calls not logged by plugins
 plugins  1
-  stop 0.1.0: serving, generation 3, 0 confs, 7 calls, 1 error (0 panics)
-    /p/libstop.so  sha256 ab
+  stop 0.1.0: serving, generation 3, loaded 3 s ago, 0 confs, 7 calls, 1 error (0 panics)
+    /p/libstop.so (its last good copy)  sha256 ab
     last error: no
     2 earlier generations in memory (1.0 MiB), 1 of them with confs
 library  /p/libstop.so: refused
     cause: it is truncated
     hint: copy it again
-    still serving: generation 3";
+    still serving: generation 3, its last good copy";
         assert_eq!(describe(&status).unwrap(), wanted);
     }
 }

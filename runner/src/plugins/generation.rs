@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plugin_api::abi::numbers::phase;
 use plugin_api::abi::{HostRef, ModuleRef};
@@ -52,6 +53,7 @@ pub struct Generation {
     pub configuring: Arc<Semaphore>,
     /// What it has done.
     pub tally: Tally,
+    pub(super) forbidden: AtomicBool,
     pub(super) instance: Instance,
 }
 
@@ -120,6 +122,7 @@ impl Generation {
             pace: Pace::new(about.blocking, config.worker.threads_per_plugin),
             configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
             tally: Tally::default(),
+            forbidden: AtomicBool::new(false),
             about,
             instance,
         }))
@@ -146,6 +149,16 @@ impl Generation {
             .needs
             .iter()
             .filter_map(|(name, needs)| Some((number(name)?, needs)))
+    }
+
+    /// Lets no conf stay on it from the next assembly on.
+    pub fn forbid(&self) {
+        self.forbidden.store(true, Ordering::Release);
+    }
+
+    /// Whether no conf may stay on it.
+    pub fn is_forbidden(&self) -> bool {
+        self.forbidden.load(Ordering::Acquire)
     }
 
     /// Sets the level of the plugin's events.

@@ -257,7 +257,7 @@ impl Assembly {
             match during(generation.number, activity::CONFIGURE, chain.token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
                 Err(error) => {
-                    let before = before.filter(|before| matches!(before, LinkState::Ready(_)));
+                    let before = before.filter(may_stay);
                     let before = before.or_else(|| self.inherited_link(&chain, index));
                     refused_link(&chain, &generation, before.as_ref(), &error)
                 }
@@ -272,6 +272,14 @@ impl Assembly {
         let code = || self.prepared.get(&older, &chain.conf, index);
         let prepared = during(older.number, activity::CONFIGURE, chain.token, code);
         prepared.ok().map(LinkState::Ready)
+    }
+}
+
+/// Whether a conf may stay on what it has.
+fn may_stay(state: &LinkState) -> bool {
+    match state {
+        LinkState::Ready(prepared) => !prepared.generation().is_forbidden(),
+        LinkState::Failing(_) | LinkState::Unbound => false,
     }
 }
 

@@ -115,11 +115,15 @@ impl Calls {
         self.registry.add_older(generation);
         self.older.add(generation);
         if self.registry.is_open() {
-            let name = generation.name();
-            let mut chains = self.chains.naming(name);
-            chains.extend(self.bindings.naming(name));
-            self.assembler.assemble_all(chains, ASSEMBLY);
+            self.reassemble(generation.name());
         }
+    }
+
+    /// Assembles the chains anew that name a plugin. Waits for their confs.
+    pub fn reassemble(&self, plugin: &str) {
+        let mut chains = self.chains.naming(plugin);
+        chains.extend(self.bindings.naming(plugin));
+        self.assembler.assemble_all(chains, ASSEMBLY);
     }
 
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
@@ -176,6 +180,12 @@ impl Calls {
             }
         }
         confs
+    }
+
+    /// How many bindings serve.
+    pub fn bound(&self) -> usize {
+        let current = self.bindings.current();
+        current.map_or(0, |bound| bound.chains().len())
     }
 
     /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.

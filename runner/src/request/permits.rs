@@ -1,10 +1,44 @@
 //! Permits of several semaphores at once: all or none.
 //!
-//! Who waits for the permit of a slow plugin holds none of another's meanwhile.
+//! Who waits for the permit of a slow plugin holds none of another's meanwhile, and who runs in one plugin of a chain
+//! holds none of the others: a plugin that hangs takes up its own permits only.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+thread_local! {
+    /// Of the call on this thread.
+    static HELD: RefCell<Vec<OwnedSemaphorePermit>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a call on this thread with these permits. They are free again when it returns, if not before.
+pub fn holding<T>(held: Vec<OwnedSemaphorePermit>, call: impl FnOnce() -> T) -> T {
+    HELD.set(held);
+    let returned = call();
+    HELD.set(Vec::new());
+    returned
+}
+
+/// The call on this thread runs in the plugin of `own` from now on: the permits of the others are free.
+///
+/// It comes back to a plugin whose permit somebody else has taken meanwhile without one: waiting would hold this
+/// thread. So of each plugin there may be twice as many calls on threads for a moment.
+pub fn keep_only(own: &Arc<Semaphore>) {
+    HELD.with_borrow_mut(|held| {
+        let is_own = |permit: &OwnedSemaphorePermit| Arc::ptr_eq(permit.semaphore(), own);
+        if let [only] = held.as_slice()
+            && is_own(only)
+        {
+            return;
+        }
+        held.retain(is_own);
+        if held.is_empty() {
+            held.extend(Arc::clone(own).try_acquire_owned());
+        }
+    });
+}
 
 /// One permit of each, if all are to be had now; else the place of one that is not.
 ///
@@ -65,6 +99,26 @@ mod tests {
             let held = waiting.await.unwrap().unwrap();
             assert_eq!((held.len(), free.available_permits()), (2, 0));
         });
+    }
+
+    #[test]
+    fn who_runs_in_one_plugin_holds_the_permit_of_no_other() {
+        let (one, other) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let free = || (one.available_permits(), other.available_permits());
+        let held = try_all(&[Arc::clone(&one), Arc::clone(&other)]).unwrap();
+        holding(held, || {
+            assert_eq!(free(), (0, 0), "before it runs");
+            keep_only(&one);
+            assert_eq!(free(), (0, 1));
+            keep_only(&other);
+            assert_eq!(free(), (1, 0));
+            let taken = Arc::clone(&one).try_acquire_owned().unwrap();
+            keep_only(&one);
+            assert_eq!(free(), (0, 1), "it runs without a permit");
+            drop(taken);
+            assert_eq!(free(), (1, 1));
+        });
+        assert_eq!(free(), (1, 1));
     }
 
     #[test]

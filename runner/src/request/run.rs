@@ -7,10 +7,10 @@ use std::time::Instant;
 use plugin_api::abi::numbers::phase as numbers;
 
 use super::chain::{Link, LinkState, Snapshot, phases};
-use super::host;
 use super::service::Blame;
 use super::state::{Changes, Running, State};
-use super::steps;
+
+use super::{host, permits, steps};
 use crate::config::OnFailure;
 use crate::plugins::generation::phase_name;
 use crate::plugins::instance::{Decision, Prepared};
@@ -165,11 +165,14 @@ fn step(
 }
 
 fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place) -> Decision {
+    let pace = &prepared.generation().pace;
     let started = (place == Place::Thread).then(Instant::now);
+    if started.is_some() {
+        permits::keep_only(pace.threads());
+    }
     state.asked = false;
     let decision = lend(prepared, state, blame);
     prepared.generation().tally.ran();
-    let pace = &prepared.generation().pace;
     match started {
         Some(started) => pace.ran_on_thread(started.elapsed(), state.asked),
         None if state.asked => pace.asked_on_loop(),

@@ -33,6 +33,8 @@ pub(super) struct EventLoop {
     /// When the thread began what it is doing now, by the alarm's clock; 0 when it waits for events.
     began: AtomicU64,
     replaced: AtomicBool,
+    /// When it took the place of a stuck one.
+    took_over: OnceLock<Instant>,
     end: Notify,
     /// How long the thread had to wait for a processor, as the kernel counts it.
     schedstat: OnceLock<File>,
@@ -63,6 +65,7 @@ impl EventLoop {
             blame: Arc::default(),
             began: AtomicU64::new(0),
             replaced: AtomicBool::new(false),
+            took_over: OnceLock::new(),
             end: Notify::new(),
             schedstat: OnceLock::new(),
         });
@@ -114,6 +117,16 @@ impl EventLoop {
             _ => None,
         };
         Duration::from_nanos(waited.unwrap_or(0))
+    }
+
+    /// Notes that it takes the place of a stuck one now.
+    pub(super) fn take_over(&self) {
+        let _ = self.took_over.set(Instant::now());
+    }
+
+    /// How long ago it took the place of a stuck one, if it did.
+    pub(super) fn took_over(&self) -> Option<Duration> {
+        self.took_over.get().map(Instant::elapsed)
     }
 
     /// Whether another loop has taken this one's place.

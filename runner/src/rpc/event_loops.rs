@@ -154,6 +154,7 @@ impl<C: Call> EventLoops<C> {
         let mut table = self.lock();
         let place = table.serving.iter_mut().find(|each| each.id == stuck.id)?;
         *place = Arc::clone(fresh);
+        fresh.take_over();
         let mut moved = Moved {
             connections: Vec::new(),
             culprits: Vec::new(),
@@ -225,6 +226,12 @@ pub(super) fn take_over<S: Service>(
     let Some(moved) = loops.replace(stuck, &fresh) else {
         return;
     };
+    if cause == Cause::Call {
+        // First: what waited with them may be of the same plugin, and then runs on threads.
+        for (watched, started) in &moved.culprits {
+            watched.slow(&stuck.blame, started.elapsed());
+        }
+    }
     listener::spawn(shared, &fresh);
     let connections = moved.connections.len();
     for connection in moved.connections {
@@ -232,16 +239,11 @@ pub(super) fn take_over<S: Service>(
     }
     let busy_ms = busy.as_millis() as u64;
     match cause {
-        Cause::Call => {
-            for (watched, started) in moved.culprits {
-                watched.slow(&stuck.blame, started.elapsed());
-            }
-            tracing::debug!(
-                busy_ms,
-                connections,
-                "a call holds up its event loop: a fresh one has taken its place"
-            );
-        }
+        Cause::Call => tracing::debug!(
+            busy_ms,
+            connections,
+            "a call holds up its event loop: a fresh one has taken its place"
+        ),
         Cause::Machine => {
             if let Some(before) = shared.faults.admit("starved") {
                 tracing::warn!(
@@ -251,6 +253,14 @@ pub(super) fn take_over<S: Service>(
                 );
             }
         }
+    }
+}
+
+/// Makes a spare loop ready, if there is none: after all that had to be replaced.
+pub(super) fn replenish<S: Service>(shared: &Arc<Shared<S>>) {
+    let loops = &shared.loops;
+    if loops.lock().spare.is_some() {
+        return;
     }
     match loops.fresh() {
         Ok(spare) => loops.lock().spare = Some(spare),

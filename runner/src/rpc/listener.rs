@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::Interest;
 
 use super::event_loop::{EventLoop, LoopId};
@@ -16,6 +17,9 @@ use crate::request::service::Service;
 
 /// Pause after the process ran out of descriptors or memory: connections wait in the backlog meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// Descriptors that no connection takes, or half of those there are: a library that is loaded needs some.
+const RESERVE: u64 = 128;
 
 /// What one attempt to accept came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,19 +104,17 @@ fn accept_for<S: Service>(shared: &Arc<Shared<S>>, home: &EventLoop) -> Option<A
 
 /// Accepts one connection for the loop `home` (or any) and checks who it is.
 pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) -> Accepted {
+    if !has_room(shared.loops.len() as u64) {
+        waits(shared, &Errno::MFILE.into());
+        return Accepted::Exhausted;
+    }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = match rustix::net::accept_with(&shared.listener, flags) {
         Ok(socket) => socket,
         Err(Errno::AGAIN) => return Accepted::Empty,
         Err(Errno::INTR | Errno::CONNABORTED) => return Accepted::One,
         Err(error) => {
-            if let Some(before) = shared.faults.admit("accept") {
-                tracing::error!(
-                    before,
-                    error = %std::io::Error::from(error),
-                    "a connection waits because it cannot be accepted: raise the limit of open files if that is the cause"
-                );
-            }
+            waits(shared, &error.into());
             return Accepted::Exhausted;
         }
     };
@@ -133,5 +135,21 @@ pub(super) fn welcome<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>,
                 );
             }
         }
+    }
+}
+
+/// Whether there are descriptors for another connection.
+fn has_room(connections: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.is_none_or(|limit| connections < limit - RESERVE.min(limit / 2))
+}
+
+fn waits<S: Service>(shared: &Shared<S>, error: &std::io::Error) {
+    if let Some(before) = shared.faults.admit("accept") {
+        tracing::error!(
+            before,
+            %error,
+            "a connection waits because it cannot be accepted: raise the limit of open files if that is the cause"
+        );
     }
 }

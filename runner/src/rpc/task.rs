@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -17,6 +17,9 @@ use super::server::Shared;
 use super::{buffers, event_loops, readiness, run};
 use crate::protocol::frame::kind;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
+
+/// Between two attempts to write the rest of a reply while the process is out of descriptors.
+const WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(5);
 
 /// One connection on one loop. Dropped in any way, it closes the connection, unless another loop has taken it.
 struct Task<S: Service> {
@@ -181,9 +184,15 @@ impl<S: Service> Task<S> {
     /// Waits until the socket takes more, and writes.
     async fn write(&self) -> Option<Step<S::Call>> {
         // A descriptor of its own, because the loop has the first one registered for reading only.
-        let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3).ok()?;
-        let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
-        socket.writable().await.ok()?.retain_ready();
+        let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3);
+        match socket {
+            Ok(socket) => {
+                let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
+                socket.writable().await.ok()?.retain_ready();
+            }
+            // None to be had: the reply is written all the same, only not as soon as it could be.
+            Err(_) => tokio::time::sleep(WITHOUT_DESCRIPTOR).await,
+        }
         self.connection.flush(self.home.id);
         Some(self.next())
     }

@@ -63,7 +63,7 @@ impl Busy {
 }
 
 /// The way to the blocking threads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Threads {
     handle: Handle,
     /// One permit per thread, so that nothing ever queues up behind a thread: a call waits for its permit instead.
@@ -101,7 +101,8 @@ impl Threads {
         self.busy.late(Instant::now())
     }
 
-    /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none.
+    /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none. It
+    /// starts with all permits, and keeps that of the thread and the one of the plugin that runs.
     /// A call that gets none by its deadline ends unanswered: its connection answers it.
     pub(super) fn dispatch<C: Call>(
         &self,
@@ -114,16 +115,18 @@ impl Threads {
         wanted.push(Arc::clone(&self.room));
         let busy = Arc::clone(&self.busy);
         if let Ok(held) = permits::try_all(&wanted) {
+            let held = self.split(held);
             self.handle
                 .spawn_blocking(move || run_on_thread(&connection, turn, call, held, &busy));
             return;
         }
-        let handle = self.handle.clone();
+        let this = self.clone();
         self.handle.spawn(async move {
             match timeout_at(turn.deadline.into(), permits::all(&wanted)).await {
                 Ok(Some(held)) => {
-                    handle.spawn_blocking(move || {
-                        run_on_thread(&connection, turn, call, held, &busy);
+                    let held = this.split(held);
+                    this.handle.spawn_blocking(move || {
+                        run_on_thread(&connection, turn, call, held, &busy)
                     });
                 }
                 Ok(None) => {
@@ -135,23 +138,38 @@ impl Threads {
             }
         });
     }
+
+    fn split(&self, permits: Vec<OwnedSemaphorePermit>) -> Held {
+        let is_room = |permit: &OwnedSemaphorePermit| Arc::ptr_eq(permit.semaphore(), &self.room);
+        let (room, plugins) = permits.into_iter().partition(is_room);
+        Held {
+            _room: room,
+            plugins,
+        }
+    }
+}
+
+/// What a call on a thread holds.
+struct Held {
+    /// Of the thread.
+    _room: Vec<OwnedSemaphorePermit>,
+    plugins: Vec<OwnedSemaphorePermit>,
 }
 
 fn run_on_thread<C: Call>(
     connection: &Connection<C>,
     turn: Turn,
     call: C,
-    held: Vec<OwnedSemaphorePermit>,
+    held: Held,
     busy: &Busy,
 ) {
     busy.note(busy.micros(turn.deadline));
     let blame = BLAME.with(Arc::clone);
     let wanted = connection.running(turn, |running| running.blame = Some(Arc::clone(&blame)));
     if wanted {
-        run::run(connection, turn, call, &blame);
+        permits::holding(held.plugins, || run::run(connection, turn, call, &blame));
     } else {
         buffers::give(call.finish(false));
     }
     busy.note(0);
-    drop(held);
 }

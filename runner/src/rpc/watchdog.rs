@@ -18,6 +18,12 @@ use crate::request::service::Service;
 /// wait less than 10 ms.
 pub(super) const STUCK: Duration = Duration::from_millis(5);
 
+/// The same for a loop that has just taken a stuck one's place: its calls have waited already.
+const STUCK_AGAIN: Duration = Duration::from_millis(2);
+
+/// So long after it has.
+const JUST: Duration = Duration::from_millis(20);
+
 /// A loop whose thread hardly gets a processor is replaced after this: another thread may have more luck.
 const STARVED: Duration = Duration::from_millis(20);
 
@@ -115,10 +121,10 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
     let mut quiet = 0;
     while !alarm.stopped.load(Ordering::SeqCst) {
         match look(shared, &mut seen) {
-            Some(longest) => {
+            Some(next) => {
                 quiet = 0;
                 // A call that is young now is looked at again just when it would be stuck.
-                std::thread::park_timeout(STUCK.saturating_sub(longest).max(LEAST_TICK));
+                std::thread::park_timeout(next.max(LEAST_TICK));
             }
             None if quiet < QUIET_TICKS => {
                 quiet += 1;
@@ -148,9 +154,10 @@ struct Seen {
     starved: Duration,
 }
 
-/// Replaces every loop that is stuck; returns how long the longest of the others has been at work.
+/// Replaces every loop that is stuck; returns when the first of the others would be.
 fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -> Option<Duration> {
-    let mut longest = None;
+    let mut next: Option<Duration> = None;
+    let mut replaced = false;
     let serving = shared.loops.current();
     seen.retain(|id, _| serving.iter().any(|each| each.id == *id));
     for event_loop in &serving {
@@ -166,22 +173,46 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
                 seen.began = work.began;
                 seen.starved_before = seen.starved;
             }
-            match judge(work.busy, starved.saturating_sub(seen.starved_before)) {
-                Some(cause) => event_loops::take_over(shared, event_loop, cause, work.busy),
-                None => longest = longest.max(Some(work.busy)),
+            let patience = patience(event_loop.took_over());
+            match judge(
+                work.busy,
+                starved.saturating_sub(seen.starved_before),
+                patience,
+            ) {
+                Some(cause) => {
+                    replaced = true;
+                    event_loops::take_over(shared, event_loop, cause, work.busy);
+                    // What waited with the stuck call runs now.
+                    next = Some(STUCK_AGAIN);
+                }
+                None => {
+                    let left = patience.saturating_sub(work.busy);
+                    next = Some(next.map_or(left, |next| next.min(left)));
+                }
             }
         }
         seen.starved = starved;
     }
-    longest
+    if replaced {
+        event_loops::replenish(shared);
+    }
+    next
+}
+
+/// How long one call may hold up a loop that took a stuck one's place so long ago.
+fn patience(took_over: Option<Duration>) -> Duration {
+    match took_over {
+        Some(since) if since < JUST => STUCK_AGAIN,
+        _ => STUCK,
+    }
 }
 
 /// Whether a loop that has been at one thing for `busy` is to be replaced, and why. A thread that merely gets no
 /// processor is not: on an overloaded machine, threads by the dozen would make it worse, and blameless plugins would
 /// be blamed.
-fn judge(busy: Duration, starved: Duration) -> Option<Cause> {
+fn judge(busy: Duration, starved: Duration, patience: Duration) -> Option<Cause> {
     let own = busy.saturating_sub(starved);
-    if busy >= STUCK && own >= STUCK / 2 {
+    if busy >= patience && own >= patience / 2 {
         Some(Cause::Call)
     } else if busy >= STARVED {
         Some(Cause::Machine)
@@ -195,7 +226,8 @@ mod tests {
     use super::*;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
-        let judged = judge(Duration::from_millis(busy), Duration::from_millis(starved));
+        let (busy_for, starved_for) = (Duration::from_millis(busy), Duration::from_millis(starved));
+        let judged = judge(busy_for, starved_for, STUCK);
         assert_eq!(judged, expected, "{busy} ms, of them {starved} ms starved");
     }
 
@@ -207,5 +239,14 @@ mod tests {
         check(9, 5, Some(Cause::Call));
         check(19, 18, None);
         check(20, 20, Some(Cause::Machine));
+    }
+
+    #[test]
+    fn what_waited_for_a_stuck_loop_waits_less_for_the_next_one() {
+        let ms = Duration::from_millis;
+        assert_eq!(patience(None), STUCK);
+        assert_eq!(patience(Some(ms(19))), STUCK_AGAIN);
+        assert_eq!(patience(Some(ms(20))), STUCK);
+        assert_eq!(judge(ms(2), ms(0), STUCK_AGAIN), Some(Cause::Call));
     }
 }

@@ -5,6 +5,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Open files that are enough for anybody: some programs that a plugin may start look at each number up to the limit.
+const MANY: u64 = 1 << 20;
+
 /// Marks every inherited descriptor but stdin, stdout and stderr as close-on-exec.
 ///
 /// The gateway leaks some of its own; a child of ours that held one of them would keep the gateway waiting for ever.
@@ -26,6 +31,26 @@ pub(super) fn close_on_exec() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Raises the soft limit of open files to the hard one: a service usually starts with 1,024, and every connection of the
+/// gateway is one. Workers and probes inherit it.
+///
+/// # Errors
+/// When the system refuses; the limit is as it was.
+pub(super) fn allow_many() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let maximum = limit.maximum.unwrap_or(MANY).min(MANY);
+    if limit.current.is_none_or(|current| current >= maximum) {
+        return Ok(());
+    }
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(maximum),
+            ..limit
+        },
+    )?)
 }
 
 /// The control socket that a worker or probe has as its stdin. stdin becomes /dev/null, so that third-party code never

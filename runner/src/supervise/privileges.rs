@@ -7,7 +7,7 @@ use std::io;
 
 use anyhow::Context;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{
     Gid, Uid, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -18,6 +18,9 @@ use super::control::message::Start;
 
 /// How likely the kernel ends the worker when memory runs out (-1000 never … 1000 first): before the gateway.
 const OOM_SCORE: &str = "500";
+/// Open files of a worker, if they may be so many. More than any gateway has connections; a plugin that closes all numbers
+/// one by one still gets there.
+const FILES: u64 = 65_536;
 
 /// Third-party code runs as this user if nothing else is configured.
 const DEFAULT_USER: &str = "nobody";
@@ -116,18 +119,31 @@ fn limit(memory: Option<u64>) -> io::Result<()> {
     // A container may forbid this; the worker is no worse for it.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     set_no_new_privs(true)?;
-    // A core dump delays the end of the process, and with it the next worker.
+    // A core dump delays the end of the process, and with it the next worker. One byte is too little for any dump, and
+    // unlike none it also counts where dumps go to a program (core(5)).
     let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+        current: Some(1),
+        maximum: Some(1),
     };
     setrlimit(Resource::Core, none)?;
+    open_more_files()?;
     if memory.is_some() {
         let limit = Rlimit {
             current: memory,
             maximum: memory,
         };
         setrlimit(Resource::Data, limit)?;
+    }
+    Ok(())
+}
+
+/// Raises the limit of open files as far as it may be: a connection needs one.
+fn open_more_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(FILES).min(FILES);
+    if limit.current.is_some_and(|current| current < most) {
+        let current = Some(most);
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ pub(super) struct Quarantine {
     rule: Rule,
     crashes: HashMap<Sha256, VecDeque<Instant>>,
     held: BTreeMap<String, Held>,
+    /// The file could not be written: what it says is older than `held`.
+    unwritten: bool,
     folder: Option<StateDir>,
 }
 
@@ -55,6 +57,7 @@ impl Quarantine {
             rule,
             crashes: HashMap::new(),
             held: BTreeMap::new(),
+            unwritten: false,
             folder,
         };
         quarantine.take_up();
@@ -106,15 +109,40 @@ impl Quarantine {
         })
     }
 
+    /// Lets one build go.
+    pub(super) fn release_build(&mut self, sha256: Sha256) {
+        self.take_up();
+        if self.held.remove(&sha256.to_string()).is_some() {
+            self.write();
+        }
+    }
+
+    /// Whether the build that lies in a file is held, as far as it is known.
+    pub(super) fn holds(&self, file: &Path) -> bool {
+        self.held.values().any(|held| held.file == file)
+    }
+
+    /// The plugins of which builds are held, and files where it is not known which plugins they offer.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.held.values().map(|held| match held.plugins.first() {
+            Some(plugin) => plugin.clone(),
+            None => {
+                let name = held.file.file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            }
+        });
+        names.collect()
+    }
+
     /// Lets the builds of a plugin, or of a file of this name, go. Where they lay.
-    pub(super) fn release(&mut self, plugin: &str) -> Vec<PathBuf> {
+    pub(super) fn release(&mut self, plugin: &str) -> Vec<(PathBuf, Sha256)> {
         self.take_up();
         let mut files = Vec::new();
-        self.held.retain(|_, held| {
+        self.held.retain(|sha256, held| {
             let named = held.file.file_name().is_some_and(|name| name == plugin);
             let goes = named || held.plugins.iter().any(|name| name == plugin);
-            if goes {
-                files.push(held.file.clone());
+            if goes && let Ok(sha256) = Sha256::try_from(sha256.clone()) {
+                files.push((held.file.clone(), sha256));
             }
             !goes
         });
@@ -126,6 +154,9 @@ impl Quarantine {
 
     /// Another runner may have written the file.
     fn take_up(&mut self) {
+        if self.unwritten {
+            return;
+        }
         let Some(folder) = &self.folder else { return };
         let bytes = match folder.read(NAME, LONGEST) {
             Ok(bytes) => bytes,
@@ -146,10 +177,12 @@ impl Quarantine {
         }
     }
 
-    fn write(&self) {
+    fn write(&mut self) {
         let Some(folder) = &self.folder else { return };
         let bytes = serde_json::to_vec_pretty(&self.held).map_err(std::io::Error::from);
-        if let Err(cause) = bytes.and_then(|bytes| folder.write(NAME, &bytes)) {
+        let written = bytes.and_then(|bytes| folder.write(NAME, &bytes));
+        self.unwritten = written.is_err();
+        if let Err(cause) = written {
             tracing::warn!(
                 cause = %cause,
                 hint = "make room in state.dir",
@@ -214,8 +247,10 @@ mod tests {
         assert!(refusal.hint.unwrap().contains("release a"));
         assert!(later.refusal(Sha256([3; 32])).is_none());
         assert!(later.release("c").is_empty());
-        assert_eq!(later.release("a"), [PathBuf::from("/p/a.so")]);
-        assert_eq!(later.release("b.so"), [PathBuf::from("/p/b.so")]);
+        assert_eq!(later.names(), ["a", "b.so"]);
+        assert_eq!(later.release("a"), [(PathBuf::from("/p/a.so"), BUILD)]);
+        let other = Sha256([2; 32]);
+        assert_eq!(later.release("b.so"), [(PathBuf::from("/p/b.so"), other)]);
         assert!(open().refusal(BUILD).is_none());
     }
 }

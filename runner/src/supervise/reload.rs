@@ -19,12 +19,16 @@ use super::workshop::Library;
 pub enum Step {
     /// Check the file and copy it; answer with `staged`, `unsettled` or `rejected`.
     Stage { file: PathBuf, generation: u64 },
+    /// Make a copy of the best build that served for this file earlier; answer with `recalled` or `not_recalled`.
+    Recall { file: PathBuf, generation: u64 },
     /// Let a probe examine it; answer with `passed`, `failed` or `unknown`.
     Probe(Library),
     /// Tell the worker to load it; answer with `loaded` or `refused`.
     Load(Library),
     /// Tell the worker that the file is gone.
     Unload(PathBuf),
+    /// Tell the worker that what the file offered ends, although it is there.
+    Withdraw(PathBuf),
     /// Delete the copy: no worker has seen it.
     Discard(Library),
     /// Delete the copy when this worker has ended.
@@ -112,14 +116,71 @@ impl Reload {
         vec![Step::Probe(library)]
     }
 
+    /// A last good copy was made ready.
+    pub fn recalled(&mut self, library: Library) -> Vec<Step> {
+        let worker = self.worker;
+        let file = self.files.get_mut(&library.file);
+        let waits = |file: &&mut File| {
+            worker && file.recalling && file.probing.is_none() && file.loading.is_none()
+        };
+        let Some(file) = file.filter(waits) else {
+            return vec![Step::Discard(library)];
+        };
+        file.probing = Some(library.clone());
+        vec![Step::Probe(library)]
+    }
+
+    /// There is no last good copy of this file, or none that is left to be tried.
+    pub fn not_recalled(&mut self, file: &Path) -> Vec<Step> {
+        if let Some(file) = self.files.get_mut(file)
+            && file.probing.is_none()
+            && file.loading.is_none()
+        {
+            file.end_recall();
+            file.no_good = true;
+        }
+        self.stage_changed()
+    }
+
+    /// What served in this file before is to take the place of what serves; nothing happens while the file is being
+    /// taken up.
+    pub fn roll_back(&mut self, file: &Path) -> Vec<Step> {
+        if let Some(state) = self.files.get_mut(file)
+            && self.worker
+            && state.seen.is_some()
+            && state.serving.is_some()
+            && !state.is_busy()
+        {
+            return vec![self.recall(file)];
+        }
+        Vec::new()
+    }
+
+    /// What this file serves with ends, although the file is there.
+    pub fn withdraw(&mut self, file: &Path) -> Vec<Step> {
+        let Some(state) = self.files.get_mut(file) else {
+            return Vec::new();
+        };
+        state.no_good = true;
+        let serving = state.serving.take().map(Step::Retire);
+        let previous = state.previous.take().map(Step::Retire);
+        let unload = serving.is_some().then(|| Step::Withdraw(file.to_owned()));
+        unload.into_iter().chain(serving).chain(previous).collect()
+    }
+
     /// The probe found nothing against this generation.
     pub fn passed(&mut self, generation: u64) -> Vec<Step> {
         let worker = self.worker;
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        file.forget_hangs();
+        if !file.recalling {
+            file.forget_hangs();
+        }
         if !worker || file.loading.is_some() {
+            if file.end_recall() {
+                return vec![Step::Discard(library)]; // recalled again for the next worker
+            }
             file.tried = None; // staged again for the next worker; the verdict is known then
             file.again = file
                 .serving
@@ -140,7 +201,9 @@ impl Reload {
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        file.forget_hangs();
+        if !file.end_recall() {
+            file.forget_hangs();
+        }
         let mut steps = vec![Step::Discard(library)];
         steps.extend(self.stage_changed());
         steps
@@ -151,7 +214,9 @@ impl Reload {
         let Some((file, library)) = self.probed(generation) else {
             return Vec::new();
         };
-        file.hung(now);
+        if !file.end_recall() {
+            file.hung(now);
+        }
         let mut steps = vec![Step::Discard(library)];
         steps.extend(self.stage_changed());
         steps
@@ -165,7 +230,7 @@ impl Reload {
     }
 
     /// The file in this state can never be loaded.
-    pub fn rejected(&mut self, file: &Path, fingerprint: Option<Fingerprint>) {
+    pub fn rejected(&mut self, file: &Path, fingerprint: Option<Fingerprint>) -> Vec<Step> {
         if let Some(file) = self.files.get_mut(file) {
             file.staging = false;
             match fingerprint {
@@ -173,6 +238,7 @@ impl Reload {
                 None => file.tried = file.seen,
             }
         }
+        self.stage_changed()
     }
 
     /// The worker serves this generation.
@@ -181,6 +247,7 @@ impl Reload {
             return Vec::new();
         };
         file.deaths = 0;
+        file.end_recall();
         let mut steps = Vec::new();
         if loading.fresh {
             steps.extend(file.succeed(loading.library));
@@ -194,6 +261,7 @@ impl Reload {
         let Some((file, loading)) = self.answered(generation) else {
             return Vec::new();
         };
+        file.end_recall();
         if !loading.fresh {
             file.serving = None;
         }
@@ -280,10 +348,21 @@ impl Reload {
         all.cloned().collect()
     }
 
+    /// Whether a last good copy is on its way where nothing serves.
+    pub fn is_recalling(&self) -> bool {
+        let mut files = self.files.values();
+        files.any(|file| file.recalling && file.serving.is_none())
+    }
+
     /// What served in each file before what serves in it, and takes over if that has to go.
     pub fn previous(&self) -> impl Iterator<Item = &Library> {
         let files = self.files.values();
         files.filter_map(|file| file.previous.as_ref())
+    }
+
+    /// What served in this file before what serves in it.
+    pub fn previous_of(&self, file: &Path) -> Option<&Library> {
+        self.files.get(file)?.previous.as_ref()
     }
 
     /// What this file serves with.
@@ -327,21 +406,40 @@ impl Reload {
         Some((file, loading))
     }
 
+    fn recall(&mut self, file: &Path) -> Step {
+        if let Some(file) = self.files.get_mut(file) {
+            file.recalling = true;
+            file.no_good = false;
+        }
+        self.last_generation += 1;
+        Step::Recall {
+            file: file.to_owned(),
+            generation: self.last_generation,
+        }
+    }
+
     fn stage_changed(&mut self) -> Vec<Step> {
         if !self.worker {
             return Vec::new();
         }
         let mut steps = Vec::new();
+        let mut lacking = Vec::new();
         for (path, file) in &mut self.files {
-            if file.is_changed() && !file.is_busy() {
+            if file.is_busy() {
+                continue;
+            }
+            if file.is_changed() {
                 file.staging = true;
                 self.last_generation += 1;
                 steps.push(Step::Stage {
                     file: path.clone(),
                     generation: self.last_generation,
                 });
+            } else if file.lacks_good() {
+                lacking.push(path.clone());
             }
         }
+        steps.extend(lacking.iter().map(|file| self.recall(file)));
         steps
     }
 }

@@ -26,12 +26,26 @@ fn library(file: &Path, generation: u64, content: u8) -> Library {
     }
 }
 
+/// The same steps where there are no last good copies.
+fn without_copies(reload: &mut Reload, steps: Vec<Step>) -> Vec<Step> {
+    let mut others = Vec::new();
+    for step in steps {
+        match step {
+            Step::Recall { file, .. } => others.extend(reload.not_recalled(&file)),
+            other => others.push(other),
+        }
+    }
+    others
+}
+
 /// A machine whose steps are carried out at once. By its content a library is refused (0), fails in its probe (98), hangs
 /// in it (99), or serves.
 struct Folder {
     reload: Reload,
     now: Instant,
     files: Vec<(&'static str, u64)>,
+    /// Contents of the last good copies, the best first.
+    good: Vec<u8>,
     log: Vec<String>,
 }
 
@@ -43,6 +57,7 @@ impl Folder {
             reload,
             now: Instant::now(),
             files: Vec::new(),
+            good: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -63,6 +78,14 @@ impl Folder {
                     let library = library(&file, generation, (state % 100) as u8);
                     self.reload.staged(library, Fingerprint::for_test(state))
                 }
+                Step::Recall { file, generation } => match self.good.is_empty() {
+                    true => self.reload.not_recalled(&file),
+                    false => {
+                        self.log.push(format!("recall {}", file.display()));
+                        let content = self.good.remove(0);
+                        self.reload.recalled(library(&file, generation, content))
+                    }
+                },
                 Step::Probe(library) => {
                     self.log.push(format!("probe {}", library.file.display()));
                     match library.sha256.0[0] {
@@ -80,6 +103,10 @@ impl Folder {
                 }
                 Step::Unload(file) => {
                     self.log.push(format!("unload {}", file.display()));
+                    Vec::new()
+                }
+                Step::Withdraw(file) => {
+                    self.log.push(format!("withdraw {}", file.display()));
                     Vec::new()
                 }
                 Step::Blame(library) => {
@@ -163,7 +190,8 @@ fn the_library_that_a_worker_died_of_is_blamed_and_those_behind_it_are_tried_aga
         file: PathBuf::from("b.so"),
         generation: 3,
     };
-    assert_eq!(reload.worker_started(), [again]);
+    let steps = reload.worker_started();
+    assert_eq!(without_copies(&mut reload, steps), [again]);
 }
 
 #[test]
@@ -196,7 +224,8 @@ fn what_may_have_ended_a_worker_while_it_was_loaded_is_given_up_after_three() {
         let steps = reload.worker_ended(Suspect::Unknown);
         let blamed = steps.contains(&Step::Blame(fresh));
         assert_eq!(blamed, generation == u64::from(DEATHS));
-        assert_eq!(reload.worker_started().is_empty(), blamed);
+        let steps = reload.worker_started();
+        assert_eq!(without_copies(&mut reload, steps).is_empty(), blamed);
     }
 }
 
@@ -228,7 +257,8 @@ fn what_served_is_loaded_again_in_a_new_worker_and_given_up_when_three_die_of_it
             .worker_ended(Suspect::Unknown)
             .contains(&blame)
     );
-    assert_eq!(folder.reload.worker_started(), []);
+    let steps = folder.reload.worker_started();
+    assert_eq!(without_copies(&mut folder.reload, steps), []);
     assert!(folder.reload.is_settled());
 }
 
@@ -316,9 +346,91 @@ fn what_is_held_without_a_predecessor_leaves_nothing() {
     folder.scan(&[("a.so", 1)]);
     folder.reload.worker_ended(Suspect::Nobody);
     folder.reload.hold(1);
-    assert_eq!(folder.reload.worker_started(), []);
+    let steps = folder.reload.worker_started();
+    assert_eq!(without_copies(&mut folder.reload, steps), []);
     assert_eq!(folder.scan(&[("a.so", 1)]), [""; 0]);
     assert!(folder.reload.is_settled());
+}
+
+#[test]
+fn at_a_start_with_a_bad_file_its_last_good_copy_serves_until_a_good_one_comes() {
+    for bad in [0, 98, 99] {
+        let mut folder = Folder::new();
+        folder.good = vec![1];
+        let log = folder.scan(&[("a.so", bad)]);
+        assert!(log.ends_with(&["recall a.so", "probe a.so", "load a.so"].map(str::to_owned)));
+        let file = Path::new("a.so");
+        let serving = folder.reload.serving(file).unwrap().sha256;
+        assert_eq!(serving, Sha256([1; 32]));
+        assert!(folder.reload.is_settled());
+        assert_eq!(folder.scan(&[("a.so", bad)]), [""; 0]);
+        assert_eq!(folder.scan(&[("a.so", 2)]), ["probe a.so", "load a.so"]);
+        let previous = folder.reload.previous().next().unwrap();
+        assert_eq!(previous.sha256, serving, "it would take over again");
+    }
+}
+
+#[test]
+fn copies_are_tried_in_turn_and_calls_wait_for_no_more_than_these() {
+    let mut folder = Folder::new();
+    folder.good = vec![98, 0, 3];
+    let log = folder.scan(&[("a.so", 98)]).join(", ");
+    let recall = "recall a.so, probe a.so";
+    let wanted = format!("probe a.so, {recall}, {recall}, load a.so, {recall}, load a.so");
+    assert_eq!(log, wanted);
+    let mut folder = Folder::new();
+    folder.good = vec![99];
+    let log = folder.scan(&[("a.so", 98)]).join(", ");
+    assert_eq!(log, format!("probe a.so, {recall}"));
+    assert!(folder.reload.is_settled() && folder.reload.is_idle());
+    folder.now += RETRY_LATEST;
+    assert_eq!(folder.scan(&[("a.so", 98)]), [""; 0]);
+    folder.good = vec![3];
+    let log = folder.scan(&[("a.so", 198)]).join(", ");
+    assert_eq!(log, format!("probe a.so, {recall}, load a.so"));
+}
+
+#[test]
+fn calls_at_a_start_wait_for_the_last_good_copy() {
+    let mut reload = Reload::default();
+    let file = Path::new("a.so");
+    reload.worker_started();
+    reload.scanned(Instant::now(), &seen(&[("a.so", 1)]));
+    let steps = reload.rejected(file, Some(Fingerprint::for_test(1)));
+    let [Step::Recall { generation, .. }] = steps.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert!(!reload.is_settled());
+    let copy = library(file, *generation, 1);
+    assert_eq!(reload.recalled(copy.clone()), [Step::Probe(copy.clone())]);
+    assert!(!reload.is_settled());
+    assert_eq!(reload.passed(*generation), [Step::Load(copy)]);
+    assert!(!reload.is_settled());
+    reload.loaded(*generation);
+    assert!(reload.is_settled());
+}
+
+#[test]
+fn a_build_is_rolled_back_and_stays_so_until_the_file_changes() {
+    let mut folder = Folder::new();
+    folder.scan(&[("a.so", 2)]);
+    folder.good = vec![1];
+    let steps = folder.reload.roll_back(Path::new("a.so"));
+    folder.carry_out(steps);
+    let content = |folder: &Folder| folder.reload.serving(Path::new("a.so")).unwrap().sha256.0[0];
+    assert_eq!(content(&folder), 1);
+    folder.log.clear();
+    assert_eq!(folder.scan(&[("a.so", 2)]), [""; 0]);
+    folder.reload.worker_ended(Suspect::Nobody);
+    let steps = folder.reload.worker_started();
+    folder.carry_out(steps);
+    assert_eq!(content(&folder), 1);
+    folder.log.clear();
+    assert_eq!(folder.scan(&[("a.so", 3)]), ["probe a.so", "load a.so"]);
+    assert_eq!(content(&folder), 3);
+    let steps = folder.reload.roll_back(Path::new("a.so"));
+    folder.carry_out(steps);
+    assert_eq!(content(&folder), 3, "there is nothing to go back to");
 }
 
 #[derive(Debug, Clone)]
@@ -335,6 +447,10 @@ enum Event {
     Refused,
     WorkerEnds,
     Hold(u64),
+    Recalled(u8),
+    NotRecalled,
+    RollBack,
+    Withdraw,
     WorkerStarts,
     Time(u64),
 }
@@ -353,6 +469,10 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Refused),
         1 => Just(Event::WorkerEnds),
         1 => (1u64..20).prop_map(Event::Hold),
+        3 => (0u8..3).prop_map(Event::Recalled),
+        1 => Just(Event::NotRecalled),
+        1 => Just(Event::RollBack),
+        1 => Just(Event::Withdraw),
         2 => Just(Event::WorkerStarts),
         1 => (0u64..3000).prop_map(Event::Time),
     ]
@@ -362,6 +482,9 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Default)]
 struct World {
     staging: Vec<(PathBuf, u64)>,
+    recalling: Vec<(PathBuf, u64)>,
+    /// Generations that were made of last good copies.
+    recalled: BTreeSet<u64>,
     probing: Vec<Library>,
     /// Generations of which a probe thought well.
     passed: BTreeSet<u64>,
@@ -390,6 +513,14 @@ impl World {
                     assert!(self.probing.iter().all(|other| other.file != file));
                     self.staging.push((file, generation));
                 }
+                Step::Recall { file, generation } => {
+                    assert!(self.alive && self.files.contains_key(&file));
+                    assert!(self.generations.insert(generation), "used before");
+                    assert!(self.staging.iter().all(|(other, _)| *other != file));
+                    assert!(self.loading.iter().all(|other| other.file != file));
+                    assert!(self.probing.iter().all(|other| other.file != file));
+                    self.recalling.push((file, generation));
+                }
                 Step::Probe(library) => {
                     assert!(!self.deleted.contains(&library.generation));
                     assert!(self.probing.iter().all(|other| other.file != library.file));
@@ -400,7 +531,7 @@ impl World {
                     assert!(self.passed.contains(&library.generation), "not probed");
                     assert!(!self.deleted.contains(&library.generation));
                     assert!(self.loading.iter().all(|other| other.file != library.file));
-                    if fresh {
+                    if fresh && !self.recalled.contains(&library.generation) {
                         let state = format!("{:?}", self.staged[&library.file]);
                         let new = self.loaded.insert((library.file.clone(), state));
                         // Whoever asked may have met a load that was under way, so theirs comes after it.
@@ -410,6 +541,7 @@ impl World {
                     }
                     self.loading.push(library);
                 }
+                Step::Withdraw(_) => {}
                 Step::Unload(file) => {
                     assert!(!self.files.contains_key(&file), "it is there");
                     self.loaded.retain(|(other, _)| *other != file);
@@ -469,7 +601,8 @@ proptest! {
                 }
                 Event::Rejected if !world.staging.is_empty() => {
                     let (file, _) = world.staging.remove(0);
-                    reload.rejected(&file, world.files.get(&file).copied());
+                    let steps = reload.rejected(&file, world.files.get(&file).copied());
+                    world.check(steps, false);
                 }
                 Event::Again => {
                     world.again += 1;
@@ -495,6 +628,25 @@ proptest! {
                     world.loaded.clear();
                     let steps = reload.worker_ended(Suspect::Unknown);
                     world.check(steps, false);
+                }
+                Event::Recalled(content) if !world.recalling.is_empty() => {
+                    let (file, generation) = world.recalling.remove(0);
+                    world.recalled.insert(generation);
+                    let steps = reload.recalled(library(&file, generation, content));
+                    world.check(steps, false);
+                }
+                Event::NotRecalled if !world.recalling.is_empty() => {
+                    let steps = reload.not_recalled(&world.recalling.remove(0).0);
+                    world.check(steps, false);
+                }
+                Event::RollBack => {
+                    let steps = reload.roll_back(Path::new("a.so"));
+                    world.check(steps, false);
+                }
+                Event::Withdraw => {
+                    let steps = reload.withdraw(Path::new("a.so"));
+                    world.check(steps, false);
+                    prop_assert_eq!(reload.serving(Path::new("a.so")), None);
                 }
                 Event::Hold(generation) if !world.alive => {
                     let steps = reload.hold(generation);

@@ -181,7 +181,7 @@ fn offer(file: &Path, config: &Config) -> Result<Offer, Refusal> {
         allow: config.plugins.allow.clone(),
     };
     let copy = match staging.stage(file, 1) {
-        Outcome::Staged { memory, .. } => memory,
+        Outcome::Staged { copy, .. } => Some(copy),
         Outcome::Refused(_, refusal) => return Err(refusal),
         Outcome::Unsettled => None,
     };

@@ -40,8 +40,8 @@ pub enum Outcome {
     Staged {
         library: Library,
         fingerprint: Fingerprint,
-        /// The copy, if it lives in private memory: `library.path` is then empty.
-        memory: Option<OwnedFd>,
+        /// The copy, opened. `library.path` is empty if it lives in private memory.
+        copy: OwnedFd,
     },
     /// It is being written, or gone again.
     Unsettled,
@@ -103,18 +103,47 @@ impl Staging {
         if let Some(refusal) = self.forbidden(sha256) {
             return refused(refusal);
         }
-        let (copy, memory) = self.place.keep(path, &bytes, sha256, generation)?;
-        let library = Library {
-            generation,
-            file: path.to_owned(),
-            path: copy,
-            sha256,
-        };
+        let (library, copy) = self.keep(path, &bytes, sha256, generation)?;
         Ok(Outcome::Staged {
             library,
             fingerprint,
-            memory,
+            copy,
         })
+    }
+
+    /// Makes a copy ready of what served for a file earlier. Writes the whole of it: not for the main thread.
+    ///
+    /// # Errors
+    /// It must not serve any more, or there is no room for it.
+    pub(super) fn recall(
+        &self,
+        file: &Path,
+        bytes: &[u8],
+        sha256: Sha256,
+        generation: u64,
+    ) -> io::Result<(Library, OwnedFd)> {
+        if let Some(refusal) = self.forbidden(sha256) {
+            return Err(io::Error::other(refusal.cause));
+        }
+        elf::check(bytes).map_err(|cause| io::Error::other(cause.to_string()))?;
+        self.keep(file, bytes, sha256, generation)
+    }
+
+    fn keep(
+        &self,
+        file: &Path,
+        bytes: &[u8],
+        sha256: Sha256,
+        generation: u64,
+    ) -> io::Result<(Library, OwnedFd)> {
+        let (path, copy) = self.place.keep(file, bytes, sha256, generation)?;
+        let library = Library {
+            generation,
+            file: file.to_owned(),
+            path,
+            sha256,
+        };
+        Ok((library, copy))
     }
 
     fn forbidden(&self, sha256: Sha256) -> Option<Refusal> {

@@ -81,10 +81,9 @@ fn without_a_folder_the_copy_is_memory_that_nobody_can_change() {
     let plugins = Plugins::new(Place::Memory);
     let bytes = some_library();
     let file = plugins.write(&bytes);
-    let Outcome::Staged { memory, .. } = plugins.staging.stage(&file, 1) else {
+    let Outcome::Staged { copy: memory, .. } = plugins.staging.stage(&file, 1) else {
         panic!("not staged");
     };
-    let memory = memory.unwrap();
     assert!(rustix::io::write(&memory, b"x").is_err());
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory));
     assert_eq!(fs::read(path).unwrap(), bytes);

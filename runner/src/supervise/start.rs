@@ -13,6 +13,7 @@ use super::accounts::Identity;
 use super::admin::{self, Admin};
 use super::backoff::Backoff;
 use super::fingerprint::Trust;
+use super::last_good::{LastGood, Store};
 use super::parent::Parent;
 use super::prober::Prober;
 use super::quarantine::{Quarantine, Rule};
@@ -58,6 +59,9 @@ fn run(
     tracing::info!("plugin-runner {version}, plugin ABI {ABI_MAJOR}.{ABI_MINOR}");
     if let Err(cause) = descriptors::close_on_exec() {
         tracing::warn!(cause = %cause, "descriptors of the parent may reach the worker");
+    }
+    if let Err(cause) = descriptors::allow_many() {
+        tracing::debug!(cause = %cause, "the limit of open files stays as it was");
     }
     if !options.no_supervisor {
         return supervise(config, options, telemetry, Host::Processes);
@@ -130,7 +134,11 @@ fn prepare(
     hint_at_reach(&socket, config.socket.mode);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
-    let mut libraries = libraries(&config, place, quarantine(&config, state.as_ref()), &events)?;
+    let kept = Kept {
+        quarantine: quarantine(&config, state.as_ref()),
+        good: LastGood::open(state.as_ref()),
+    };
+    let mut libraries = libraries(&config, place, kept, &events)?;
     if let Host::Processes = host {
         let verdicts = Verdicts::open(state.as_ref());
         libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
@@ -243,10 +251,16 @@ fn quarantine(config: &Config, state: Option<&StateDir>) -> Quarantine {
     Quarantine::open(rule, folder)
 }
 
+/// What earlier runners left.
+struct Kept {
+    quarantine: Quarantine,
+    good: (LastGood, Option<Store>),
+}
+
 fn libraries(
     config: &Config,
     place: Place,
-    quarantine: Quarantine,
+    kept: Kept,
     events: &UnboundedSender<Event>,
 ) -> anyhow::Result<Libraries> {
     let trust = Trust {
@@ -258,18 +272,24 @@ fn libraries(
         trust,
         allow: config.plugins.allow.clone(),
     };
+    let (good, store) = kept.good;
     let mut libraries = Libraries {
         reload: super::reload::Reload::default(),
-        stager: Stager::start(staging, events.clone())?,
+        stager: Stager::start(staging, store, events.clone())?,
         prober: None,
-        quarantine,
+        quarantine: kept.quarantine,
+        good,
+        unusable: HashSet::new(),
+        forgot: false,
+        recalled: HashMap::new(),
+        by_hand: HashMap::new(),
         watch: None,
         looked_at_until: None,
         served: BTreeMap::new(),
         offers: BTreeMap::new(),
         refusals: BTreeMap::new(),
         probe_again: HashSet::new(),
-        memory: HashMap::new(),
+        copies: HashMap::new(),
         retired: Vec::new(),
         older: Older::default(),
         fault: None,

@@ -81,7 +81,7 @@ impl StateDir {
     /// The content of a file in it.
     ///
     /// # Errors
-    /// There is none, it is no file of ours, or it has more than `longest` bytes.
+    /// There is none, it is not ours alone to write, or it has more than `longest` bytes.
     pub fn read(&self, name: &str, longest: u64) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(&self.dir, name, flags, Mode::empty())?;
@@ -89,6 +89,9 @@ impl StateDir {
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if !regular || stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(io::Error::other("it is not a file of ours"));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(io::Error::other("others may write it"));
         }
         let mut bytes = Vec::new();
         fs::File::from(file)

@@ -2,7 +2,9 @@
 //! for a worker.
 
 pub(super) mod bindings;
+mod by_hand;
 mod crashes;
+mod last_good;
 mod libraries;
 mod life;
 mod older;
@@ -24,17 +26,19 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
+use self::by_hand::ByHand;
 pub(super) use self::older::Older;
 pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
 pub(super) use self::recycle::Recycles;
 pub(super) use self::stager::Stager;
-use self::stager::StagerReport;
+use self::stager::{RecallReport, StagerReport};
 use super::admin::message::Request;
 use super::admin::{Admin, Reply};
 use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
+use super::last_good::LastGood;
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
 use super::quarantine::Quarantine;
@@ -45,7 +49,7 @@ use super::spawn::{Host, Worker};
 use super::successor::{Successor, SuccessorError};
 use super::tokens::Tokens;
 use super::watch::Watch;
-use super::workshop::{Library, LoadedPlugin, Refusal, Served};
+use super::workshop::{Library, LoadedPlugin, Refusal, Served, Sha256};
 use crate::config::Config;
 use crate::supervise::accounts::Identity;
 use crate::telemetry::Telemetry;
@@ -61,6 +65,8 @@ pub(super) enum Event {
     Scanned(Result<Scan, FolderError>),
     /// A library was checked and copied, or not.
     Staged(StagerReport),
+    /// What served earlier was made ready to serve again, or not.
+    Recalled(RecallReport),
     /// A library was probed.
     Probed(ProbeReport),
     /// The file with the bindings has changed.
@@ -91,6 +97,8 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
+    /// Copies of what served earlier had their time: whoever waits for them goes on.
+    RecallsAreOver,
     /// The worker had its time to answer this question for its report.
     ReportIsLate(u64),
     /// Nothing may be under way any more since this reload was asked for.
@@ -160,8 +168,18 @@ pub(super) struct Libraries {
     pub(super) probe_again: HashSet<PathBuf>,
     /// Which file serves each plugin, for the next worker: where several offer one, it cannot know.
     pub(super) served: Served,
-    /// Copies in private memory, by generation.
-    pub(super) memory: HashMap<u64, OwnedFd>,
+    /// Copies, opened, by generation: their folder may be removed while they serve.
+    pub(super) copies: HashMap<u64, OwnedFd>,
+    /// What has served, in this runner and in earlier ones.
+    pub(super) good: LastGood,
+    /// Copies of files that are gone since earlier runners were deleted.
+    pub(super) forgot: bool,
+    /// Contents that were tried in this runner and did not serve.
+    pub(super) unusable: HashSet<Sha256>,
+    /// Generations that were made of what had served earlier: when, in seconds since 1970, if that is known.
+    pub(super) recalled: HashMap<u64, Option<u64>>,
+    /// What was decided by hand and is not done yet, by file.
+    pub(super) by_hand: HashMap<PathBuf, ByHand>,
     /// Copies that the living worker may have open and no later one needs.
     pub(super) retired: Vec<Library>,
     /// Builds among those that confs stay on.
@@ -248,6 +266,7 @@ impl Supervisor {
             }
             Event::BindingsChanged => self.log_reread_bindings(),
             Event::Staged(report) => self.staged(report),
+            Event::Recalled(report) => self.recalled(report),
             Event::Probed(report) => self.probed(report),
             Event::Worker(number, event) => {
                 if self.from_worker(number, event).is_break() {
@@ -257,7 +276,7 @@ impl Supervisor {
             Event::Timer(Timer::LoadsAreOver(number)) if self.is_current(number) => {
                 self.loads_are_over();
             }
-            Event::Timer(Timer::LoadsAreOver(_)) => {}
+            Event::Timer(Timer::LoadsAreOver(_) | Timer::RecallsAreOver) => {}
             Event::Question(request, gift, reply) => self.question(request, gift, reply),
             Event::Successor(answer) => self.successor_answered(answer),
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),

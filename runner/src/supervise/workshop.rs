@@ -35,6 +35,9 @@ pub trait Workshop: Send + Sync + 'static {
     /// before this one serves. Runs on the control thread.
     fn stays(&self, conf: Sha256, on: Vec<Stay>);
 
+    /// Lets nothing run this generation any more: confs that stay on it fail. Runs on the loader thread.
+    fn forbid(&self, generation: u64);
+
     /// Retires what this file (its path in the folder) offers. Runs on the loader thread, after earlier loads.
     fn unload(&self, file: &Path);
 
@@ -172,6 +175,11 @@ pub struct Report {
     pub connections: usize,
     /// Event loops whose threads are stuck in a plugin.
     pub stuck_loops: usize,
+    /// Bindings that serve.
+    pub bindings: usize,
+    /// Log lines, and calls to be logged by plugins, for which there was no room.
+    pub log_lines_dropped: u64,
+    pub log_calls_dropped: u64,
     /// All that this worker has loaded, those too that nothing uses any more.
     pub generations: Vec<GenerationReport>,
 }

@@ -2,11 +2,15 @@
 //! what does not fit is dropped and counted. Bounded in bytes: lines differ in size by a
 //! thousand.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes that may wait. At 150 bytes a line some 7,000 lines.
 const CAPACITY: usize = 1 << 20;
+
+/// Lines that this process has dropped.
+pub(super) static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -50,6 +54,7 @@ impl Queue {
         let mut state = self.lock();
         if state.bytes.len() + line.len() >= CAPACITY {
             state.dropped += 1;
+            DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
         state.bytes.extend_from_slice(line);
@@ -82,6 +87,7 @@ impl Queue {
     pub(super) fn done(&self, lost: u64) {
         let mut state = self.lock();
         state.dropped += lost;
+        DROPPED.fetch_add(lost, Ordering::Relaxed);
         state.writing = false;
         drop(state);
         self.written.notify_all();

@@ -21,11 +21,25 @@ fn ask(runner: &Runner, request: &Request) -> Answer {
     client::ask(&runner.config, Some(pid), request).unwrap()
 }
 
-fn status(runner: &Runner) -> Status {
+pub(crate) fn status(runner: &Runner) -> Status {
     match ask(runner, &Request::Status) {
         Answer::Status(status) => *status,
         other => panic!("{other:?}"),
     }
+}
+
+#[track_caller]
+pub(crate) fn done(runner: &Runner, request: &Request, text: &str) {
+    let answer = ask(runner, request);
+    let done = matches!(&answer, Answer::Done { lines } if lines.join(" ").contains(text));
+    assert!(done, "{answer:?}");
+}
+
+#[track_caller]
+pub(crate) fn failed(runner: &Runner, request: &Request, text: &str) {
+    let answer = ask(runner, request);
+    let failed = matches!(&answer, Answer::Failed { lines } if lines.join(" ").contains(text));
+    assert!(failed, "{answer:?}");
 }
 
 /// Whether it went well, and what it said.

@@ -223,6 +223,8 @@ impl Workshop for Fake {
 
     fn stays(&self, _: workshop::Sha256, _: Vec<Stay>) {}
 
+    fn forbid(&self, _: u64) {}
+
     fn unload(&self, file: &Path) {
         self.0.plugins.lock().unwrap().remove(file);
     }

@@ -104,6 +104,10 @@ impl Runner {
         fs::remove_file(self.place.path().join("plugins").join(name)).unwrap();
     }
 
+    pub(crate) fn state(&self) -> PathBuf {
+        self.place.path().join("state")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.config.socket.file.clone()
     }

@@ -8,6 +8,7 @@ use e2e::artifacts::{library, patched};
 use e2e::message::{Code, Question, Reply, Request, Response, entries, value_of};
 use e2e::runner::{Runner, Setup};
 use e2e::{frozen, skipped};
+use plugin_api::{ABI_MAJOR, ABI_MINOR};
 use xtask::elsewhere::Copy;
 use xtask::freeze;
 
@@ -124,9 +125,13 @@ fn the_oldest_runner_runs_plugins_of_today_and_of_the_next_minor_version() {
         .build(&["--features", "gateway-plugin-api/next-minor"])
         .unwrap();
     for version in freeze::versions().unwrap() {
-        for (library, minor) in [(&library("stop"), 0), (&next, 1)] {
+        for (library, minor) in [(&library("stop"), ABI_MINOR), (&next, ABI_MINOR + 1)] {
             let said = frozen::oldest_runner(&version, library, "{}");
-            assert_eq!(said, format!("abi (1, {minor}): 200 {HELLO}"), "{version}");
+            assert_eq!(
+                said,
+                format!("abi ({ABI_MAJOR}, {minor}): 200 {HELLO}"),
+                "{version}"
+            );
         }
         let said = frozen::oldest_runner(&version, &library("stop"), r#"{"statsu": 1}"#);
         assert!(said.contains("did you mean `status`?"), "{said}");

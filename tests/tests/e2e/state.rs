@@ -62,6 +62,27 @@ fn a_limiter_goes_on_counting_when_the_worker_is_recycled() {
 }
 
 #[test]
+fn a_limit_counts_all_clients_of_a_route_unless_its_key_says_otherwise() {
+    let runner = Runner::with(&["limit-req"]);
+    let mut gateway = runner.gateway();
+    let from = |address: u8| Request {
+        address: vec![10, 0, 0, address],
+        ..Request::get("/")
+    };
+    let mut passing = |route: u8, conf: &[(&str, &str)]| {
+        let key = format!("route#{route}#ext-plugin-pre-req#1");
+        let token = gateway.try_prepare(&key, conf).unwrap();
+        let calls = (0..8).map(|call| gateway.request(token, &from(call % 2)));
+        calls.filter(|reply| *reply == Reply::Nothing).count()
+    };
+    assert_eq!(passing(1, &LIMIT), 3, "as in the Go runner");
+    let each = r#"{"rate": 0.001, "burst": 3, "max_delay": 0, "key": "remote_addr"}"#;
+    assert_eq!(passing(2, &[("limit-req", each)]), 6);
+    // Were there one count for both, a request would take two of its three.
+    assert_eq!(passing(3, &[LIMIT[0], LIMIT[0]]), 3, "each for itself");
+}
+
+#[test]
 fn a_state_that_cannot_be_handed_on_is_logged_and_holds_up_no_swap() {
     let runner = Runner::with(&["misbehaving"]);
     let mut gateway = runner.gateway();

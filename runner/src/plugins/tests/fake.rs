@@ -75,6 +75,7 @@ pub(crate) fn generation(
         pace: Pace::new(false, 1),
         configuring: Arc::new(Semaphore::new(CONFIGURED_AT_ONCE)),
         tally: Tally::default(),
+        forbidden: Default::default(),
         instance,
     })
 }

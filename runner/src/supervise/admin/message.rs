@@ -21,6 +21,10 @@ pub enum Request {
     Recycle,
     /// Serve the connections that come over the descriptor. From a runner that had our socket's path before us.
     TakeConnections,
+    /// Let the build before serve this plugin again, until a new file comes or somebody says otherwise.
+    RollBack { plugin: String },
+    /// Do not load the build that serves this plugin any more: the build before takes over, or its calls fail.
+    Quarantine { plugin: String },
     /// Log up to this level from now on, until the next restart.
     LogLevel { level: Level },
 }
@@ -49,6 +53,7 @@ pub struct Status {
     pub leaving: Option<Worker>,
     pub recycles: Recycles,
     pub tokens: Tokens,
+    pub bindings: Bindings,
     /// By name.
     pub plugins: Vec<Plugin>,
     /// The files of the plugins folder.
@@ -69,6 +74,8 @@ pub struct Runner {
     pub plugins_dir: Option<PathBuf>,
     pub state_dir: Option<PathBuf>,
     pub log_level: Level,
+    /// Log lines for which there was no room, since the start.
+    pub log_lines_dropped: u64,
 }
 
 /// The process that runs the plugins.
@@ -88,6 +95,9 @@ pub struct Worker {
     pub stuck_loops: usize,
     /// Resident.
     pub memory_bytes: Option<u64>,
+    /// Log lines for which there was no room, and calls that no `log` phase has seen for want of room.
+    pub log_lines_dropped: u64,
+    pub log_calls_dropped: u64,
 }
 
 /// How often a new worker has taken over from one that served.
@@ -121,15 +131,32 @@ pub struct Tokens {
     pub max: usize,
 }
 
+/// Which plugins are bound to routes, services and consumers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bindings {
+    /// Where they stand, if anywhere.
+    pub file: Option<PathBuf>,
+    /// As many as were read last.
+    pub read: usize,
+    /// As many as serve: others, while those that were read last are configured or are refused.
+    pub serving: usize,
+    /// Why the file as it is now is not taken up.
+    pub fault: Option<String>,
+}
+
 /// A plugin that a loaded library offers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plugin {
     pub name: String,
     pub version: String,
+    pub priority: i32,
     pub generation: u64,
     pub file: PathBuf,
     pub sha256: String,
+    /// What serves is not what the file holds now, but a copy of what has served before.
+    pub last_good: bool,
     pub loaded_at: u64,
     /// `serving`, or `standing by` while another library serves the name.
     pub state: String,
@@ -167,11 +194,16 @@ pub struct Retained {
 #[serde(default)]
 pub struct LibraryFile {
     pub file: PathBuf,
-    /// `serving`, `copying`, `probing`, `loading`, `waiting` for another probe, `refused` or `gone`.
+    /// `serving`, `copying`, `probing`, `loading`, `waiting` for another probe, `refused`, `quarantined` (or rolled back)
+    /// or `gone`.
     pub state: String,
     /// What serves, if something does, perhaps an earlier state of the file.
     pub generation: Option<u64>,
     pub sha256: Option<String>,
+    /// What serves was taken from a last good copy.
+    pub last_good: bool,
+    /// When that copy served, if an earlier runner has kept it.
+    pub last_good_served_at: Option<u64>,
     /// Why the file as it is now does not serve.
     pub cause: Option<String>,
     pub hint: Option<String>,

@@ -27,6 +27,8 @@ pub enum ToWorker {
     /// An earlier worker served the plugins of this chain (by the digest of its confs) with these older builds. Before
     /// `Serve`.
     Stays { conf: Sha256, on: Vec<Stay> },
+    /// Nothing may run this generation any more: confs that stay on it fail.
+    Forbid { generation: u64 },
     /// This file is gone from the folder: what it offered ends.
     Unload(PathBuf),
     /// A configuration that another worker knew first. Tail: its PREPARE_CONF payload. Answered by `Known` if it has a

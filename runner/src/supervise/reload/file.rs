@@ -32,6 +32,10 @@ pub(super) struct File {
     /// To be loaded even if its content is what serves.
     pub(super) again: bool,
     pub(super) loading: Option<Loading>,
+    /// A last good copy is on its way to take the place of what serves, or of nothing.
+    pub(super) recalling: bool,
+    /// There is no last good copy that could be tried.
+    pub(super) no_good: bool,
     pub(super) serving: Option<Library>,
     /// What served before it, and takes over if it has to go.
     pub(super) previous: Option<Library>,
@@ -59,6 +63,9 @@ pub struct FileState<'a> {
 impl File {
     pub(super) fn state(&self) -> FileState<'_> {
         let under_way = match self {
+            Self {
+                recalling: true, ..
+            } => Some("loading"),
             Self { staging: true, .. } => Some("copying"),
             Self {
                 probing: Some(_), ..
@@ -81,12 +88,22 @@ impl File {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.staging || self.probing.is_some() || self.loading.is_some()
+        self.staging || self.recalling || self.probing.is_some() || self.loading.is_some()
     }
 
-    /// Calls wait neither for the successor of what serves nor for what has hung already.
+    /// Nothing serves although the file is there, and what has served earlier may.
+    pub(super) fn lacks_good(&self) -> bool {
+        self.seen.is_some() && self.serving.is_none() && !self.no_good
+    }
+
+    /// A last good copy was tried, with whatever result.
+    pub(super) fn end_recall(&mut self) -> bool {
+        std::mem::take(&mut self.recalling)
+    }
+
+    /// Calls wait neither for the successor of what serves nor for what has hung already, but for its last good copy.
     pub(super) fn is_settled(&self) -> bool {
-        let first = self.serving.is_none() && self.hangs == 0;
+        let first = self.serving.is_none() && (self.hangs == 0 || self.recalling);
         self.loading.is_none() && !(first && (self.is_busy() || self.is_changed()))
     }
 
@@ -106,6 +123,7 @@ impl File {
     pub(super) fn start_over(&mut self) {
         self.forget_hangs();
         self.deaths = 0;
+        self.no_good = false;
     }
 
     pub(super) fn retry_if_due(&mut self, now: Instant) {
@@ -155,6 +173,7 @@ impl File {
     /// What served before takes over in the next worker, if there is something.
     pub(super) fn fall_back(&mut self) -> Option<Step> {
         self.deaths = 0;
+        self.no_good = false;
         let gone = std::mem::replace(&mut self.serving, self.previous.take());
         gone.map(Step::Retire)
     }
@@ -165,6 +184,8 @@ impl File {
         blamed: Option<u64>,
         suspected: Option<u64>,
     ) -> Vec<Step> {
+        // A probe does not need the worker.
+        let recalled = self.probing.is_none() && self.end_recall();
         let Some(Loading { library, fresh }) = self.loading.take() else {
             return Vec::new();
         };
@@ -174,7 +195,9 @@ impl File {
         match (fresh, given_up) {
             (true, true) => vec![Step::Blame(library.clone()), Step::Retire(library)],
             (true, false) => {
-                self.tried = None; // staged again for the next worker
+                if !recalled {
+                    self.tried = None; // staged again for the next worker
+                }
                 vec![Step::Retire(library)]
             }
             (false, true) => {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{
-    FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, flock,
-    memfd_create, openat,
+    AtFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, flock,
+    memfd_create, openat, unlinkat,
 };
 
 use crate::supervise::state::{StateDir, StateError};
@@ -62,33 +62,38 @@ impl Place {
         Err(StateError::System { path, cause })
     }
 
-    /// Keeps a copy: its path, or its memory.
+    /// Keeps a copy: its path, and the opened copy. Where the folder does not take it, it is kept in memory, without a
+    /// path.
     ///
     /// # Errors
-    /// When there is no room, or the system refuses.
+    /// When there is no memory either.
     pub(super) fn keep(
         &self,
         original: &Path,
         bytes: &[u8],
         sha256: Sha256,
         generation: u64,
-    ) -> io::Result<(PathBuf, Option<OwnedFd>)> {
+    ) -> io::Result<(PathBuf, OwnedFd)> {
         let stem = original.file_stem().unwrap_or_default().to_string_lossy();
         let hash = &sha256.to_string()[..8];
-        match self {
-            Self::Folder(folder) => {
-                // A file name has 255 bytes at most.
-                let stem: String = stem.chars().take(48).collect();
-                let name = format!("{stem}-{hash}-{generation}.so");
-                write_copy(folder, &name, bytes)?;
-                Ok((folder.path().join(name), None))
-            }
-            Self::Memory => {
-                let stem: String = stem.chars().take(24).collect();
-                let memory = sealed(&format!("{stem}-{hash}-{generation}"), bytes)?;
-                Ok((PathBuf::new(), Some(memory)))
+        if let Self::Folder(folder) = self {
+            // A file name has 255 bytes at most.
+            let stem: String = stem.chars().take(48).collect();
+            let name = format!("{stem}-{hash}-{generation}.so");
+            match write_copy(folder, &name, bytes) {
+                Ok(copy) => return Ok((folder.path().join(name), copy)),
+                Err(cause) => tracing::warn!(
+                    cause = %cause,
+                    hint = "make room in state.dir, or restart the runner if it was removed",
+                    "the copy of {} is kept in memory: {} does not take it",
+                    original.display(),
+                    folder.path().display()
+                ),
             }
         }
+        let stem: String = stem.chars().take(24).collect();
+        let memory = sealed(&format!("{stem}-{hash}-{generation}"), bytes)?;
+        Ok((PathBuf::new(), memory))
     }
 
     /// Deletes a copy. A worker that has it open keeps it.
@@ -106,7 +111,8 @@ impl Place {
     }
 }
 
-fn write_copy(folder: &StateDir, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// The copy, opened for reading.
+fn write_copy(folder: &StateDir, name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let file = openat(folder, name, flags, mode)?;
@@ -114,10 +120,12 @@ fn write_copy(folder: &StateDir, name: &str, bytes: &[u8]) -> io::Result<()> {
     let written = file.write_all(bytes);
     // The umask may have taken what the worker needs.
     let written = written.and_then(|()| Ok(fchmod(file.as_fd(), mode)?));
-    if written.is_err() {
-        let _ = fs::remove_file(folder.path().join(name));
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = written.and_then(|()| Ok(openat(folder, name, read, Mode::empty())?));
+    if opened.is_err() {
+        let _ = unlinkat(folder, name, AtFlags::empty());
     }
-    written
+    opened
 }
 
 fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {

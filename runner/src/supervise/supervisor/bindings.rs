@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::reread::Reread;
 use super::{Event, Supervisor};
 use crate::config::{self, Binding, Config};
+use crate::supervise::admin::message;
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::fingerprint::Fingerprint;
 use crate::supervise::spawn::Worker;
@@ -22,6 +23,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub(in crate::supervise) struct Bindings {
     file: Option<PathBuf>,
     read: Vec<Binding>,
+    /// Why the file as it is now is not taken up.
+    fault: Option<String>,
 }
 
 impl Bindings {
@@ -44,8 +47,21 @@ impl Bindings {
         if config.plugins.hot_reload {
             watch(file.clone(), seen, events.clone())?;
         }
-        let file = Some(file);
-        Ok(Self { file, read })
+        Ok(Self {
+            file: Some(file),
+            read,
+            fault: None,
+        })
+    }
+
+    /// For people who ask. What serves is known to the worker.
+    pub(super) fn status(&self) -> message::Bindings {
+        message::Bindings {
+            file: self.file.clone().filter(|_| !self.read.is_empty()),
+            read: self.read.len(),
+            serving: 0,
+            fault: self.fault.clone(),
+        }
     }
 }
 
@@ -68,8 +84,9 @@ impl Supervisor {
             return;
         };
         match config::bindings(file) {
-            Ok(read) if read == self.bindings.read => {}
+            Ok(read) if read == self.bindings.read => self.bindings.fault = None,
             Ok(read) => {
+                self.bindings.fault = None;
                 let line = format!("{} bindings from {}", read.len(), file.display());
                 reread.lines.push(line);
                 self.bindings.read = read;
@@ -77,6 +94,7 @@ impl Supervisor {
             }
             Err(faults) => {
                 let fault = format!("the bindings stay as they were: {faults}");
+                self.bindings.fault = Some(faults.to_string());
                 reread.faults.push(fault);
             }
         }

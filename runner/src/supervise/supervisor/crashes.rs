@@ -71,7 +71,7 @@ impl Supervisor {
     }
 
     /// Lets what served before a build take over, if that may.
-    fn hold(&mut self, guilty: &Library) -> Vec<Step> {
+    pub(super) fn hold(&mut self, guilty: &Library) -> Vec<Step> {
         let file = &guilty.file;
         let reload = &mut self.libraries.reload;
         let mut steps = reload.hold(guilty.generation);

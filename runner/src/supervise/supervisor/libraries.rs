@@ -48,6 +48,7 @@ impl Supervisor {
                 }
                 let steps = self.libraries.reload.scanned(Instant::now(), &scan.files);
                 self.carry_out(steps);
+                self.forget_good_once();
                 let files = &scan.files;
                 self.libraries
                     .refusals
@@ -70,17 +71,16 @@ impl Supervisor {
             Outcome::Staged {
                 library,
                 fingerprint,
-                memory,
+                copy,
             } => {
                 self.libraries.refusals.remove(&file);
                 if let Some(refusal) = self.libraries.quarantine.refusal(library.sha256) {
                     self.libraries.stager.discard(&library);
-                    self.libraries.reload.rejected(&file, Some(fingerprint));
-                    return self.log_refusal(&file, &refusal);
+                    let steps = self.libraries.reload.rejected(&file, Some(fingerprint));
+                    self.log_refusal(&file, &refusal);
+                    return self.carry_out(steps);
                 }
-                if let Some(memory) = memory {
-                    self.libraries.memory.insert(library.generation, memory);
-                }
+                self.libraries.copies.insert(library.generation, copy);
                 let steps = self.libraries.reload.staged(library, fingerprint);
                 self.carry_out(steps);
             }
@@ -91,8 +91,9 @@ impl Supervisor {
                 }
             }
             Outcome::Refused(fingerprint, refusal) => {
-                self.libraries.reload.rejected(&file, fingerprint);
+                let steps = self.libraries.reload.rejected(&file, fingerprint);
                 self.log_refusal(&file, &refusal);
+                self.carry_out(steps);
             }
         }
     }
@@ -107,6 +108,9 @@ impl Supervisor {
         };
         let again = reload.serving(&library.file).is_some_and(|l| *l == library);
         let steps = reload.loaded(generation);
+        if !again {
+            self.note_good(&library, &plugins);
+        }
         match again {
             true => tracing::debug!(generation, "loaded again: {}", library.file.display()),
             false => self.log_loaded(&library, &plugins),
@@ -118,13 +122,14 @@ impl Supervisor {
             since: known.map_or_else(SystemTime::now, |offer| offer.since),
             plugins,
         };
-        if !again {
+        if !again && !self.libraries.recalled.contains_key(&generation) {
             self.libraries.refusals.remove(&library.file);
         }
+        self.libraries.offers.insert(library.file.clone(), offer);
         if !again {
             self.load_in_next(&library);
+            self.by_hand_loaded(&library.file);
         }
-        self.libraries.offers.insert(library.file, offer);
         self.note_served();
         self.carry_out(steps);
     }
@@ -140,7 +145,7 @@ impl Supervisor {
         if self.libraries.reload.serving(&library.file).is_none() {
             self.libraries.offers.remove(&library.file);
         }
-        self.log_refusal(&library.file, refusal);
+        self.refuse(&library, refusal);
         self.carry_out(steps);
     }
 
@@ -148,6 +153,7 @@ impl Supervisor {
         for step in steps {
             match step {
                 Step::Stage { file, generation } => self.libraries.stager.stage(file, generation),
+                Step::Recall { file, generation } => self.recall(file, generation),
                 Step::Probe(library) => self.probe(library),
                 Step::Load(library) => self.load(library),
                 Step::Unload(file) => {
@@ -157,13 +163,24 @@ impl Supervisor {
                     self.libraries.offers.remove(&file);
                     self.note_served();
                     self.tell_all(&ToWorker::Unload(file));
+                    self.forget_good();
                 }
+                Step::Withdraw(file) => self.withdrawn(file),
                 Step::Discard(library) => self.discard(&library),
                 Step::Retire(library) if self.worker.is_none() => self.discard(&library),
                 Step::Retire(library) => self.libraries.retired.push(library),
                 Step::Blame(library) => self.blame(&library),
             }
         }
+    }
+
+    fn withdrawn(&mut self, file: PathBuf) {
+        let line = format!("{}: what it offered ends", file.display());
+        tracing::warn!("{line}");
+        self.questions.note(&line);
+        self.libraries.offers.remove(&file);
+        self.note_served();
+        self.tell_all(&ToWorker::Unload(file));
     }
 
     /// Deletes the copies that only a worker that is gone had open. Those that confs stay on are for the next one too.
@@ -177,7 +194,8 @@ impl Supervisor {
     }
 
     pub(super) fn discard(&mut self, library: &Library) {
-        self.libraries.memory.remove(&library.generation);
+        self.libraries.copies.remove(&library.generation);
+        self.libraries.recalled.remove(&library.generation);
         self.libraries.stager.discard(library);
     }
 
@@ -189,11 +207,9 @@ impl Supervisor {
 
     /// Tells a worker to load a copy, in one of the ways there are.
     pub(super) fn load_in(&self, worker: &Worker, library: Library, how: fn(Library) -> ToWorker) {
-        let memory = self.libraries.memory.get(&library.generation);
-        let memory = memory.map(|memory| memory.try_clone()).transpose();
-        match memory {
-            Ok(memory) => {
-                let descriptors = memory.into_iter().collect();
+        match self.libraries.descriptor(&library) {
+            Ok(copy) => {
+                let descriptors = copy.into_iter().collect();
                 worker.tell_with(how(library), Vec::new(), descriptors);
             }
             Err(cause) => {
@@ -213,7 +229,20 @@ impl Supervisor {
             cause: "the worker ended while it loaded it".to_owned(),
             hint: Some("correct the library; it is tried again when the file changes".to_owned()),
         };
-        self.log_refusal(file, &refusal);
+        self.refuse(library, &refusal);
+    }
+
+    /// A build does not serve: that of the file, or an earlier one that was to take its place.
+    pub(super) fn refuse(&mut self, library: &Library, refusal: &Refusal) {
+        self.libraries.unusable.insert(library.sha256);
+        if !self.libraries.recalled.contains_key(&library.generation) {
+            return self.log_refusal(&library.file, refusal);
+        }
+        let Refusal { cause, hint } = refusal;
+        let (sha256, file) = (library.sha256, library.file.display());
+        tracing::warn!(cause, hint, %sha256, "an earlier build of {file} does not serve either");
+        let fault = format!("an earlier build of {file} does not serve either: {cause}");
+        self.questions.fault(&fault);
     }
 
     pub(super) fn log_refusal(&mut self, file: &Path, refusal: &Refusal) {
@@ -243,8 +272,21 @@ impl Supervisor {
     fn log_loaded(&mut self, library: &Library, plugins: &[LoadedPlugin]) {
         let file = library.file.display();
         let generation = library.generation;
-        let line = format!("{} serves: generation {generation}, {file}", names(plugins));
-        tracing::info!("{line}");
+        let names = names(plugins);
+        let line = match self.libraries.recalled.contains_key(&generation) {
+            true => {
+                format!("{names} serves from its last good copy: generation {generation}, {file}")
+            }
+            false => format!("{names} serves: generation {generation}, {file}"),
+        };
+        let refusal = self.libraries.refusals.get(&library.file);
+        match refusal.filter(|_| self.libraries.recalled.contains_key(&generation)) {
+            Some(Refusal { cause, hint }) => {
+                let sha256 = library.sha256;
+                tracing::warn!(cause, hint, %sha256, "{line}");
+            }
+            None => tracing::info!("{line}"),
+        }
         self.questions.note(&line);
     }
 

@@ -10,6 +10,9 @@ use crate::supervise::control::message::{Start, ToWorker};
 use crate::supervise::reload::Suspect;
 use crate::supervise::spawn::{Host, Outfit, Worker};
 
+/// How long a new worker waits for the last good copy of what was just quarantined: other plugins wait with it.
+const RECALL: Duration = Duration::from_millis(250);
+
 impl Supervisor {
     /// Starts a process, and tells it nothing yet.
     pub(super) fn new_worker(&mut self) -> anyhow::Result<Worker> {
@@ -40,6 +43,9 @@ impl Supervisor {
             self.config.plugins.load_deadline,
             Timer::LoadsAreOver(number),
         );
+        if self.libraries.reload.is_recalling() {
+            self.later(RECALL + Duration::from_millis(1), Timer::RecallsAreOver);
+        }
         Ok(())
     }
 
@@ -72,8 +78,10 @@ impl Supervisor {
     /// more than what served before.
     pub(super) fn serve_if_settled(&mut self) {
         let Libraries { reload, older, .. } = &self.libraries;
-        let settled = reload.is_settled() || self.announced && reload.is_as_before();
-        if settled && older.is_loaded() {
+        let lived = self.worker.as_ref().map(Worker::lived);
+        let recalled = !reload.is_recalling() || lived > Some(RECALL);
+        let as_before = self.announced && reload.is_as_before() && recalled;
+        if (reload.is_settled() || as_before) && older.is_loaded() {
             self.serve();
         }
     }
@@ -160,6 +168,7 @@ impl Supervisor {
             steps.extend(self.count_crash(&guilty));
         }
         self.carry_out(steps);
+        self.hold_all_quarantined();
         self.discard_retired();
         if wait.is_zero() {
             self.replace_worker();

@@ -15,8 +15,7 @@ impl Supervisor {
             let steps = self.libraries.reload.passed(generation);
             return self.carry_out(steps);
         };
-        let memory = self.libraries.memory.get(&generation);
-        match memory.map(|memory| memory.try_clone()).transpose() {
+        match self.libraries.descriptor(&library) {
             Ok(memory) => prober.examine(Job {
                 library,
                 memory,
@@ -47,22 +46,24 @@ impl Supervisor {
         let Some((library, hangs)) = self.libraries.reload.probing(generation) else {
             return;
         };
-        let file = library.file.clone();
+        let library = library.clone();
         let steps = match report.verdict {
             Verdict::Passed(refusals) => {
                 // The worker warns of them, as it knows what goes on serving them.
                 for refusal in refusals {
-                    tracing::debug!(generation, "{} refuses a conf: {refusal}", file.display());
+                    let file = library.file.display();
+                    tracing::debug!(generation, "{file} refuses a conf: {refusal}");
                 }
                 self.libraries.reload.passed(generation)
             }
             Verdict::Refused(refusal) => {
-                self.log_refusal(&file, &refusal);
+                self.refuse(&library, &refusal);
                 self.libraries.reload.failed(generation)
             }
             Verdict::Unknown(refusal) => {
+                self.libraries.unusable.insert(library.sha256);
                 if hangs == 0 {
-                    self.log_refusal(&file, &refusal);
+                    self.refuse(&library, &refusal);
                 }
                 self.libraries.reload.unknown(Instant::now(), generation)
             }

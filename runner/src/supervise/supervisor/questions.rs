@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::by_hand::Decision;
 use super::{Supervisor, Timer};
 use crate::config::Level;
 use crate::supervise::admin::Reply;
@@ -27,13 +28,13 @@ pub(in crate::supervise) struct Questions {
 }
 
 #[derive(Debug)]
-struct Reloading {
+pub(super) struct Reloading {
     number: u64,
     reply: Reply,
     /// Scans to wait for: the first may have begun before the question.
     scans: u8,
     lines: Vec<String>,
-    faults: Vec<String>,
+    pub(super) faults: Vec<String>,
 }
 
 impl Questions {
@@ -66,7 +67,7 @@ impl Questions {
 }
 
 impl Reloading {
-    fn answer(self) {
+    pub(super) fn answer(self) {
         let Self {
             mut lines, faults, ..
         } = self;
@@ -94,6 +95,12 @@ impl Supervisor {
             Request::Release { plugin } => self.ask_for_release(&plugin, reply),
             Request::TakeConnections => self.take_connections(gift, &reply),
             Request::Recycle => self.ask_for_recycle(reply),
+            Request::RollBack { plugin } => {
+                self.ask_to_hold(&plugin, Decision::RollBack, reply);
+            }
+            Request::Quarantine { plugin } => {
+                self.ask_to_hold(&plugin, Decision::Quarantine, reply);
+            }
             Request::LogLevel { level } => {
                 self.take_level(level);
                 let lines = vec![format!("log level {} from now on", level.name())];
@@ -149,15 +156,14 @@ impl Supervisor {
     }
 
     fn ask_for_reload(&mut self, plugin: Option<&str>, reply: Reply) {
-        let mut reloading = self.reloading(reply);
+        let mut reloading = self.reloading(reply, 2);
         let reread = self.reread();
         reloading.lines.extend(reread.lines);
         reloading.faults.extend(reread.faults);
         if let Some(plugin) = plugin {
             let files = self.files_of(plugin);
             if files.is_empty() {
-                let fault = format!("no library in the plugins folder offers plugin `{plugin}`");
-                reloading.faults.push(fault);
+                reloading.faults.push(self.unknown(plugin));
                 return reloading.answer();
             }
             self.load_again(files);
@@ -165,29 +171,18 @@ impl Supervisor {
         self.look_for(reloading);
     }
 
-    fn ask_for_release(&mut self, plugin: &str, reply: Reply) {
-        let mut reloading = self.reloading(reply);
-        let files = self.libraries.quarantine.release(plugin);
-        if files.is_empty() {
-            let fault = format!("nothing of plugin `{plugin}` is quarantined");
-            reloading.faults.push(fault);
-            return reloading.answer();
-        }
-        self.load_again(files);
-        self.look_for(reloading);
-    }
-
-    fn reloading(&mut self, reply: Reply) -> Reloading {
+    /// A question that is answered after this many looks at the folder and when nothing is left to do.
+    pub(super) fn reloading(&mut self, reply: Reply, scans: u8) -> Reloading {
         Reloading {
             number: self.questions.next(),
             reply,
-            scans: 2,
+            scans,
             lines: Vec::new(),
             faults: Vec::new(),
         }
     }
 
-    fn load_again(&mut self, files: Vec<PathBuf>) {
+    pub(super) fn load_again(&mut self, files: Vec<PathBuf>) {
         for file in files {
             self.libraries.reload.again(&file);
             self.libraries.probe_again.insert(file);
@@ -195,18 +190,22 @@ impl Supervisor {
     }
 
     /// Looks at the folder; the answer comes when nothing is left to do.
-    fn look_for(&mut self, mut reloading: Reloading) {
-        let number = reloading.number;
+    pub(super) fn look_for(&mut self, mut reloading: Reloading) {
         if let Err(fault) = self.rescan() {
             reloading.faults.push(fault);
             return reloading.answer();
         }
+        self.wait_for(reloading);
+    }
+
+    /// The answer comes when nothing is left to do.
+    pub(super) fn wait_for(&mut self, reloading: Reloading) {
+        self.later(RELOAD, Timer::ReloadIsLate(reloading.number));
         self.questions.reloads.push(reloading);
-        self.later(RELOAD, Timer::ReloadIsLate(number));
     }
 
     /// The files that offer a plugin, or have this name.
-    fn files_of(&self, plugin: &str) -> Vec<PathBuf> {
+    pub(super) fn files_of(&self, plugin: &str) -> Vec<PathBuf> {
         let offers = self.libraries.offers.iter().filter(|(_, offer)| {
             let mut plugins = offer.plugins.iter();
             plugins.any(|offered| offered.name == plugin)

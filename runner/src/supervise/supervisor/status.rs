@@ -8,10 +8,11 @@ use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
 use super::{Offer, Supervisor};
 use crate::supervise::admin::message::{
-    LibraryFile, Plugin, Recycles, Retained, Runner, Status, Tokens, Worker,
+    Bindings, LibraryFile, Plugin, Recycles, Retained, Runner, Status, Tokens, Worker,
 };
 use crate::supervise::reload::FileState;
-use crate::supervise::workshop::{GenerationReport, LoadedPlugin, Report};
+use crate::supervise::workshop::{GenerationReport, Library, LoadedPlugin, Report};
+use crate::telemetry;
 
 impl Supervisor {
     pub(super) fn status(&self, report: Option<Report>) -> Status {
@@ -25,6 +26,8 @@ impl Supervisor {
             connections: report.as_ref().map_or(0, |report| report.connections),
             stuck_loops: report.as_ref().map_or(0, |report| report.stuck_loops),
             memory_bytes: worker.memory(),
+            log_lines_dropped: report.as_ref().map_or(0, |report| report.log_lines_dropped),
+            log_calls_dropped: report.as_ref().map_or(0, |report| report.log_calls_dropped),
         });
         let leaving = self.recycles.leaving().map(|worker| Worker {
             pid: worker.pid(),
@@ -44,6 +47,10 @@ impl Supervisor {
                 last: self.recycles.last.clone(),
             },
             tokens: Tokens { live, max },
+            bindings: Bindings {
+                serving: report.as_ref().map_or(0, |report| report.bindings),
+                ..self.bindings.status()
+            },
             plugins: self.plugins(&report.unwrap_or_default().generations),
             libraries: self.files(),
         }
@@ -61,6 +68,7 @@ impl Supervisor {
             plugins_dir: self.config.plugins.dir.clone(),
             state_dir: self.config.state.dir.clone(),
             log_level: self.config.logging.level,
+            log_lines_dropped: telemetry::dropped(),
         }
     }
 
@@ -94,9 +102,11 @@ impl Supervisor {
         Plugin {
             name: offered.name.clone(),
             version: offered.version.clone(),
+            priority: offered.priority,
             generation: offer.generation,
             file: file.to_owned(),
             sha256: library.map_or(String::new(), |library| library.sha256.to_string()),
+            last_good: self.libraries.recalled.contains_key(&offer.generation),
             loaded_at: seconds(offer.since),
             state: if stands_by { "standing by" } else { "serving" }.to_owned(),
             confs: report.confs,
@@ -111,9 +121,17 @@ impl Supervisor {
     fn files(&self) -> Vec<LibraryFile> {
         let files = self.libraries.reload.files().map(|(path, state)| {
             let refusal = self.libraries.refusals.get(path);
+            let recalled = |it: &Library| self.libraries.recalled.get(&it.generation).copied();
+            let recalled = state.serving.and_then(recalled);
             LibraryFile {
                 file: path.to_owned(),
-                state: state_name(state, refusal.is_some()).to_owned(),
+                state: match state_name(state, refusal.is_some()) {
+                    "refused" if self.libraries.quarantine.holds(path) => "quarantined",
+                    name => name,
+                }
+                .to_owned(),
+                last_good: recalled.is_some(),
+                last_good_served_at: recalled.flatten(),
                 generation: state.serving.map(|library| library.generation),
                 sha256: state.serving.map(|library| library.sha256.to_string()),
                 cause: refusal.map(|refusal| refusal.cause.clone()),

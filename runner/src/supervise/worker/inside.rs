@@ -95,6 +95,14 @@ impl Workshop for Inside {
         self.calls.inherit(conf.0, on);
     }
 
+    fn forbid(&self, generation: u64) {
+        let mut alive = self.calls.registry().alive().into_iter();
+        if let Some(forbidden) = alive.find(|known| known.number == generation) {
+            forbidden.forbid();
+            self.calls.reassemble(forbidden.name());
+        }
+    }
+
     fn unload(&self, file: &Path) {
         let changes = self.calls.registry().remove(file);
         changes.iter().for_each(log_gone);
@@ -200,6 +208,9 @@ impl Workshop for Inside {
         Report {
             connections: server.map_or(0, Server::connections),
             stuck_loops: server.map_or(0, Server::stuck),
+            bindings: self.calls.bound(),
+            log_lines_dropped: telemetry::dropped(),
+            log_calls_dropped: log_phase::dropped(),
             generations: generations.collect(),
         }
     }

@@ -31,6 +31,7 @@ enum LoaderOrder {
     Load(Library),
     LoadOlder(Library),
     Unload(PathBuf),
+    Forbid(u64),
 }
 
 impl Orders {
@@ -75,6 +76,7 @@ impl Orders {
             }
             ToWorker::Stays { conf, on } => self.workshop.stays(conf, on),
             ToWorker::Unload(file) => self.tell_loader(LoaderOrder::Unload(file)),
+            ToWorker::Forbid { generation } => self.tell_loader(LoaderOrder::Forbid(generation)),
             ToWorker::Conf { token, sequence } => {
                 self.workshop.conf(token, received.tail);
                 if let Some(sequence) = sequence {
@@ -189,6 +191,12 @@ fn load_in_order(
             }
             LoaderOrder::LoadOlder(library) => {
                 load_beside(library, <dyn Workshop>::load_older, workshop, sender);
+            }
+            LoaderOrder::Forbid(generation) => {
+                let forbidden = catch_unwind(AssertUnwindSafe(|| workshop.forbid(generation)));
+                if forbidden.is_err() {
+                    tracing::error!(generation, "the runner panicked while it took a build away");
+                }
             }
             LoaderOrder::Unload(file) => {
                 let unloaded = catch_unwind(AssertUnwindSafe(|| workshop.unload(&file)));
