@@ -1,6 +1,8 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
 mod ask;
+mod check;
+mod completions;
 mod explain;
 mod hold;
 mod list;
@@ -11,13 +13,14 @@ mod reload;
 mod start;
 mod status;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
+use crate::supervise::rehearsal;
 use crate::{dev, exit};
 pub use list::{List, Place, Schema};
 pub use new::New;
@@ -60,17 +63,22 @@ pub enum Command {
     Release(release::Release),
     LogLevel(log_level::SetLevel),
     New(New),
+    Check(check::Check),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     List(List),
     Explain(explain::Explain),
     Schema(Schema),
+    Completions(completions::Completions),
     /// The process that runs plugin code; started by `start`.
     #[command(hide = true)]
     Worker,
     /// The process in which a new library is tried; started by `start`.
     #[command(hide = true)]
     Probe,
+    /// The process in which `call` and `check` run plugins.
+    #[command(hide = true)]
+    Rehearsal,
 }
 
 /// The arguments of this process.
@@ -96,6 +104,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
+        Command::Check(check) => check.run(),
         Command::New(new) => new.run(),
         Command::Dev(options) => dev::run(options),
         Command::List(list) => list.run(),
@@ -107,14 +116,23 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::RollBack(rollback) => rollback.run(),
         Command::Quarantine(quarantine) => quarantine.run(),
         Command::LogLevel(level) => level.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Worker => start::worker(),
         Command::Probe => start::probe(),
+        Command::Rehearsal => rehearsal::main(),
     }
 }
 
 /// Writes a result to stdout. A reader that went away is no error.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Whether stdout takes colours: a terminal does, unless `NO_COLOR` (no-color.org) or `TERM=dumb` says otherwise.
+fn colours() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdout().is_terminal() && !plain
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! A request walks down this list; the answer walks back up.
 
+pub mod frames; // the gateway's side of them, for others who play gateway
 mod hooks; // pre-req, post-req, the upstream, post-resp, and what a failure leads to
 mod reply;
 mod request; // what the runner is told about a request

@@ -6,8 +6,15 @@
 //! - [`plugins`]: load, check, configure, call and replace plugin code
 //!
 //! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], [`dev`], the
-//! local gateway, and [`new`], the crate of a new plugin. `ARCHITECTURE.md` has the whole picture.
+//! local gateway, [`new`], the crate of a new plugin, and [`check`], what is to say about a library. `ARCHITECTURE.md` has the whole picture.
 
+// The system's own ways, in these files: see ARCHITECTURE.md.
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "plugin-runner runs on Linux only: it stands on its processes, sockets, memfd, inotify and /proc"
+);
+
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dev;

@@ -9,6 +9,7 @@
 
 pub mod artifacts; // the runner and the libraries, built once
 pub mod captures; // what a real gateway was recorded to send
+pub mod dev; // the local gateway as a child process
 pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
 pub mod frozen; // plugins and runners of kept versions of the ABI
@@ -19,10 +20,15 @@ pub mod message; // what the two ends say to each other
 pub mod runner; // the runner as a child process
 pub mod wait; // until a condition holds
 
-/// Says in one line that a test cannot run here, past the test harness, which keeps what a test prints to itself.
+/// Says in one line that a test cannot run here.
 pub fn skipped(reason: &str) {
-    use std::io::Write;
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    say(&format!("skipped: {name}: {reason}"));
+}
+
+/// Says something past the test harness, which keeps what a test prints to itself.
+pub fn say(line: &str) {
+    use std::io::Write;
     // If nobody reads it, nobody misses it.
-    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -125,6 +125,20 @@ pub fn host() -> Result<String> {
     Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
+/// The version of a package of the workspace.
+///
+/// # Errors
+/// cargo cannot read the workspace, or there is no such package.
+pub fn version(package: &str) -> Result<String> {
+    let metadata = metadata()?;
+    let mut packages = metadata["packages"].as_array().into_iter().flatten();
+    let found = packages.find(|found| found["name"] == package);
+    let version = found.and_then(|found| found["version"].as_str());
+    Ok(version
+        .with_context(|| format!("there is no package `{package}`"))?
+        .to_owned())
+}
+
 /// The packages under `example-plugins`, by name.
 ///
 /// # Errors

@@ -2,7 +2,6 @@
 //! replaced while it serves. Its gateway is the runner's own `dev`.
 
 mod gateway;
-mod http;
 mod load;
 
 use std::fs;
@@ -12,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::elsewhere::Copy;
+use crate::http::{Answer, Client, Request};
 use crate::{cargo, plugins};
 use gateway::Gateway;
-use http::{Answer, Client, Request};
 use load::Load;
 
 /// What the plugin `stop` answers as it is in the repository, and what the rebuilt one answers.

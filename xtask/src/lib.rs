@@ -9,14 +9,18 @@ pub mod bench;
 pub mod cargo;
 pub mod codegen;
 pub mod demo;
+pub mod dist;
 pub mod elsewhere;
 pub mod freeze;
+mod http;
 pub mod lint;
 pub mod plugins;
+mod running;
 pub mod sanitize;
 pub mod test;
 pub mod tidy;
 pub mod torture;
+pub mod walk;
 
 use anyhow::{Result, bail};
 

@@ -11,7 +11,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use xtask::{bench, codegen, demo, freeze, lint, plugins, sanitize, test, tidy, torture};
+use xtask::{
+    bench, codegen, demo, dist, freeze, lint, plugins, sanitize, test, tidy, torture, walk,
+};
 
 /// One command: its name, its arguments as shown in the list, what it does, and the function.
 struct Task {
@@ -51,6 +53,18 @@ const TASKS: &[Task] = &[
         arguments: "[--swaps N] [--crashes N] [--recycles N] [--seconds S] [--debug] [--help]",
         about: "swap, break and crash plugins under a load of calls each of whose answers is checked",
         run: torture::run,
+    },
+    Task {
+        name: "dist",
+        arguments: "[--here]",
+        about: "make the archive that people download, and try it from an empty folder",
+        run: dist::run,
+    },
+    Task {
+        name: "walk",
+        arguments: "[--to FOLDER] [--without-dist]",
+        about: "do what a newcomer does, from a fresh clone to a plugin that serves, and time each step",
+        run: walk::run,
     },
     Task {
         name: "lint",

@@ -33,6 +33,7 @@ const UNSAFE: &[&str] = &[
     "runner/src/plugins/library.rs",
     "runner/src/request/host.rs",
     "runner/src/supervise/descriptors.rs",
+    "runner/src/supervise/heap.rs",
     "runner/src/supervise/leave.rs",
     "tests/frozen/", // copies of the above
     "tests/tests/allocations.rs",

@@ -53,7 +53,12 @@ pub(super) struct Told {
     /// `None`: the connection was closed.
     pub(super) status: Option<u16>,
     pub(super) hooks: Vec<Hook>,
+    #[serde(rename = "took_ms", serialize_with = "milliseconds")]
     pub(super) took: Duration,
+}
+
+fn milliseconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(took.as_secs_f64() * 1000.0)
 }
 
 /// What a hook of the route came to.

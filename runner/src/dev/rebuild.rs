@@ -37,8 +37,8 @@ struct Member {
     sources: Vec<PathBuf>,
     /// As they were before the last build.
     built: Snapshot,
-    /// What the library in the folder says of itself.
-    laid: Option<About>,
+    /// Its library in the folder, and what that says of itself.
+    laid: Option<(PathBuf, About)>,
 }
 
 impl Rebuild {
@@ -99,6 +99,7 @@ impl Rebuild {
                 }
             }
             let laid = self.crates.iter().filter_map(|member| member.laid.clone());
+            let laid = laid.map(|(_, about)| about);
             let laid: Vec<_> = laid.collect();
             if laid.len() == self.crates.len() {
                 return Ok(laid);
@@ -146,7 +147,7 @@ impl Rebuild {
         let member = &self.crates[index];
         let (of, started) = (member.of.clone(), Instant::now());
         let before = Snapshot::of(&of, &member.sources);
-        self.note(Kind::Build, &format!("building {}", of.package));
+        self.note(Kind::Build, &format!("building {} …", of.package));
         let screen = &self.screen;
         let built = of.build(self.manner, |text| screen.compiler(text)).await;
         let took = started.elapsed().as_secs_f64();
@@ -185,7 +186,7 @@ impl Rebuild {
         let mut others = self.crates.iter().enumerate();
         let other = others.find(|(other, member)| {
             let laid = member.laid.as_ref();
-            *other != index && laid.is_some_and(|laid| laid.name == about.name)
+            *other != index && laid.is_some_and(|(_, laid)| laid.name == about.name)
         });
         if let Some((_, other)) = other {
             let text = format!(
@@ -212,7 +213,12 @@ impl Rebuild {
                 .with_context(|| format!("cannot lay {}", laid.display()))?;
             self.note(Kind::Build, &format!("built {name} in {took:.1} s"));
         }
-        self.crates[index].laid = Some(about);
+        let before = self.crates[index].laid.replace((laid.clone(), about));
+        if let Some((other, _)) = before.filter(|(before, _)| *before != laid) {
+            // The package has another name now: the old library would still offer the plugin.
+            fs::remove_file(&other)
+                .with_context(|| format!("cannot remove {}", other.display()))?;
+        }
         Ok(())
     }
 

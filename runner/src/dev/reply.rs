@@ -12,14 +12,14 @@ type Read<T> = Result<T, Unreadable>;
 
 /// A name with a value, either of which may be absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: Option<Vec<u8>>,
-    pub(super) value: Option<Vec<u8>>,
+pub struct Entry {
+    pub name: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
 }
 
 /// What the runner decided about a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub enum Action {
     None,
     Stop {
         status: u16,
@@ -31,20 +31,20 @@ pub(super) enum Action {
 
 /// Changes to a request; empty lists and bodies mean no change.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Rewrite {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) headers: Vec<Entry>,
-    pub(super) args: Vec<Entry>,
-    pub(super) resp_headers: Vec<Entry>,
-    pub(super) body: Vec<u8>,
+pub struct Rewrite {
+    pub path: Option<Vec<u8>>,
+    pub headers: Vec<Entry>,
+    pub args: Vec<Entry>,
+    pub resp_headers: Vec<Entry>,
+    pub body: Vec<u8>,
 }
 
 /// What the runner decided about a response; status 0 and an empty body mean no change.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ResponseChange {
-    pub(super) status: u16,
-    pub(super) headers: Vec<Entry>,
-    pub(super) body: Vec<u8>,
+pub struct ResponseChange {
+    pub status: u16,
+    pub headers: Vec<Entry>,
+    pub body: Vec<u8>,
 }
 
 /// A question inside a call.

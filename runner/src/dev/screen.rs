@@ -54,11 +54,11 @@ impl Screen {
     /// One line for something else.
     pub(super) fn note(&self, kind: Kind, text: &str) {
         let (mark, colour) = match kind {
-            Kind::Build => ("build", CYAN),
-            Kind::Swap => ("swap", GREEN),
-            Kind::Info => ("info", DIM),
-            Kind::Warning => ("warning", YELLOW),
-            Kind::Fault => ("error", RED),
+            Kind::Build => ("build:", CYAN),
+            Kind::Swap => ("swap:", GREEN),
+            Kind::Info => ("info:", DIM),
+            Kind::Warning => ("warning:", YELLOW),
+            Kind::Fault => ("error:", RED),
         };
         let mark = paint(self.error_colours, colour, mark);
         tell(&format!("{mark} {}", visible(text)));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plugin_api::abi::numbers::{self, decision};
 use plugin_api::abi::{Bytes, CallPointer, Handle, HostRef, ModuleRef, Outcome};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::blame::{activity, during};
@@ -21,12 +22,14 @@ pub struct Instance {
 }
 
 /// What an instance is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// To serve calls.
     Serve,
     /// To see whether the library works, in a process that is thrown away.
     Probe,
+    /// To report on the library for a person.
+    Check,
 }
 
 impl Purpose {
@@ -35,6 +38,7 @@ impl Purpose {
         match self {
             Self::Serve => "serve",
             Self::Probe => "probe",
+            Self::Check => "check",
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod reply;
 mod tests;
 
 pub use call::{RequestCall, ResponseCall};
-pub use entries::{Entries, Entry, Iter, Place, key};
+pub use entries::{Entries, Entry, Iter, Place, Search, key};
 pub use prepare::PrepareConf;
 pub use question::{ExtraInfo, Question, question};
 pub use reply::{Rewrite, error, prepared, response, rewrite, stop, unchanged};

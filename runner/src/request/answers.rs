@@ -1,5 +1,7 @@
 //! What the gateway has answered to questions of one call, declared or not. Each is asked once.
 
+use std::cell::OnceCell;
+
 use elsa::FrozenVec;
 
 use crate::protocol::message::ExtraInfo;
@@ -18,23 +20,31 @@ pub enum Wanted {
 /// The answers so far. They stay where they are until the call ends, so plugins can borrow them.
 #[derive(Default)]
 pub struct Answers {
-    known: FrozenVec<Box<(Wanted, Vec<u8>)>>,
+    /// Most calls ask nothing: one word for them.
+    known: OnceCell<Box<Known>>,
 }
+
+type Known = FrozenVec<Box<(Wanted, Vec<u8>)>>;
 
 impl Answers {
     /// Keeps the payload of an answer, which parsed.
     pub fn keep(&self, wanted: Wanted, payload: Vec<u8>) {
-        self.known.push(Box::new((wanted, payload)));
+        let known = self.known.get_or_init(Box::default);
+        known.push(Box::new((wanted, payload)));
     }
 
     /// About how much memory they hold.
     pub fn bytes(&self) -> usize {
-        self.known.iter().map(|known| known.1.len()).sum()
+        self.iter().map(|known| known.1.len()).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(Wanted, Vec<u8>)> {
+        self.known.get().into_iter().flat_map(|known| known.iter())
     }
 
     /// The answer: `None` when it was not asked yet, `Some(None)` when the gateway has no such thing.
     pub fn get(&self, what: &Asked<'_>) -> Option<Option<&[u8]>> {
-        let known = self.known.iter().find(|known| what.is(&known.0))?;
+        let known = self.iter().find(|known| what.is(&known.0))?;
         Some(
             ExtraInfo::parse(&known.1)
                 .ok()

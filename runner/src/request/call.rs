@@ -1,6 +1,7 @@
 //! One call of the gateway: from its admission, over its chain, to its reply and its end.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ use super::state::{Message, State};
 use super::watched::WatchedCall;
 use super::{failures, reply, steps};
 use crate::plugins::generation::Generation;
+use crate::protocol::frame::TooLong;
 use crate::protocol::message::{self, ExtraInfo, Question};
 
 /// One call.
@@ -34,7 +36,7 @@ pub struct PluginCall {
     unsettled: Option<Arc<Chain>>,
     started: Instant,
     answers: Answers,
-    answered: usize,
+    answered: u32,
     place: Cell<Place>,
     /// `Some` if a plugin of the chain has a `log` phase.
     to_log: Option<Arc<ToLog>>,
@@ -85,6 +87,11 @@ impl PluginCall {
         }
     }
 
+    /// What it runs, once nothing of it is pending.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// What it asks before it runs.
     fn wanted(&self) -> &[Wanted] {
         match &self.binding {
@@ -112,35 +119,50 @@ impl PluginCall {
         out: &mut Vec<u8>,
     ) -> Option<Box<Over>> {
         let message = Message::open(self.kind, &self.payload);
-        let checked = message.and_then(|message| Ok((message, message.lists(arena)?)));
-        let checked = match checked {
-            Ok(checked) => checked,
+        let opened = message.and_then(|message| Ok((message, message.lists(arena)?)));
+        let (message, lists) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 message::error(out, unreadable("a call", &error));
                 return None;
             }
         };
         let route_key = &self.snapshot.route_key;
-        let mut state = State::new(arena, checked, route_key, deadline, &self.answers, ask);
+        let opened = (message, &lists);
+        let state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
+        let mut state = ManuallyDrop::new(state);
         let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
         steps::over(&state);
+        let start = out.len();
         if verdict == Verdict::Answer
             && let Err(error) = reply::write(&state, out)
         {
-            if let Some(before) = failures().admit(&format!("too long {route_key}")) {
-                tracing::error!(
-                    id = state.message.id(),
-                    route_key,
-                    before,
-                    "the reply is too large for the protocol: {error}"
-                );
-            }
+            self.too_long(state.message.id(), &error);
             verdict = Verdict::Fail;
+        }
+        // Also one that only the reply came upon.
+        if let Some(error) = lists.flaw() {
+            out.truncate(start);
+            message::error(out, unreadable("a call", &error));
+            return self.over(&state, Verdict::Fail);
         }
         if verdict == Verdict::Fail {
             message::error(out, ErrorCode::ServiceUnavailable);
         }
         self.over(&state, verdict)
+    }
+
+    #[cold]
+    fn too_long(&self, id: u32, error: &TooLong) {
+        let route_key = &self.snapshot.route_key;
+        if let Some(before) = failures().admit(&format!("too long {route_key}")) {
+            tracing::error!(
+                id,
+                route_key,
+                before,
+                "the reply is too large for the protocol: {error}"
+            );
+        }
     }
 
     /// What somebody will want to know of it; `None`, at no cost, if nobody does.
@@ -228,13 +250,13 @@ impl Call for PluginCall {
     }
 
     fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
-        let wanted = self.wanted().get(self.answered).cloned();
+        let wanted = self.wanted().get(self.answered as usize).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
         ExtraInfo::parse(&payload)
             .map_err(|error| unreadable("an answer to EXTRA_INFO", &error))?;
         self.answers.keep(wanted, payload);
-        if self.answered == self.wanted().len()
+        if self.answered as usize == self.wanted().len()
             && let Some(binding) = &self.binding
             && let Some(plan) = binding.answered(self.kind, &self.answers)
         {
@@ -244,16 +266,20 @@ impl Call for PluginCall {
     }
 
     fn placement(&self) -> Placement {
-        let mut slow: Vec<&Arc<Generation>> = Vec::new();
-        for generation in self.snapshot.generations() {
-            if !generation.pace.inline() {
-                slow.push(generation);
-            }
-        }
-        if slow.is_empty() {
+        let is_slow = |generation: &&Arc<Generation>| !generation.pace.inline();
+        let snapshot = &self.snapshot;
+        let all_quick = if snapshot.plain {
+            let mut ready = snapshot.ready();
+            ready.all(|prepared| prepared.generation().pace.inline())
+        } else {
+            !snapshot.generations().any(|each| is_slow(&each))
+        };
+        if all_quick {
             self.place.set(Place::Loop);
             return Placement::Inline;
         }
+        let generations = snapshot.generations();
+        let mut slow: Vec<&Arc<Generation>> = generations.filter(is_slow).collect();
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
         let permits = slow

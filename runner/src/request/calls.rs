@@ -156,6 +156,23 @@ impl Calls {
         self.assembler.assemble_all(chains, ASSEMBLY);
     }
 
+    /// How long each token has not been used, for the next worker.
+    pub fn unused(&self) -> Vec<(u32, Duration)> {
+        let now = Instant::now();
+        let unused = |chain: &Chain| now.saturating_duration_since(chain.last_used(now));
+        let chains = self.chains.all();
+        let chains = chains.iter().map(|chain| (chain.token, unused(chain)));
+        chains.collect()
+    }
+
+    /// Takes how long tokens were not used in the worker before this one, so that they expire as if there were only one.
+    pub fn were_unused(&self, unused: &[(u32, Duration)]) {
+        for (token, for_long) in unused {
+            self.chains
+                .with(*token, |chain| chain.was_unused(*for_long));
+        }
+    }
+
     /// The states of all confs, for the next worker: those that come `within`, 64 MiB at most. What is left out is logged.
     /// Calls may go on meanwhile; what they change in a conf after its state was taken is lost. Blocks: not for event loops.
     pub fn export_states(&self, within: Duration) -> Vec<SavedState> {
@@ -252,7 +269,7 @@ impl Service for Calls {
         };
         let is_active = self.bindings.is_active();
         let admitted = self.chains.with(token, |chain| {
-            chain.touch(now);
+            chain.touch();
             let snapshot = chain.snapshot();
             let bindings = is_active.then(|| (Arc::clone(chain), Arc::clone(&self.bindings)));
             let unsettled = (!snapshot.settled).then(|| Arc::clone(chain));

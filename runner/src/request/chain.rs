@@ -1,9 +1,9 @@
 //! The plugins behind one token. A call takes one snapshot and keeps it: versions never mix inside a call.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use plugin_api::abi::numbers::phase;
@@ -37,8 +37,12 @@ pub struct Chain {
     begun: AtomicU64,
     /// Number of the last assembly that was published.
     published: Mutex<u64>,
-    /// Milliseconds since `born` of the last call.
+    /// A call used it since somebody asked: see [`Chain::last_used`].
+    used: AtomicBool,
+    /// Milliseconds since `born` of the last use that somebody has noticed.
     last_used: AtomicU64,
+    /// Milliseconds before `born` of the last use in an earlier worker.
+    unused_before: AtomicU64,
     born: Instant,
 }
 
@@ -56,6 +60,8 @@ pub struct Snapshot {
     needs: [Vec<Wanted>; 2],
     /// The phases that any of its plugins has, as bits.
     phases: u32,
+    /// Every plugin serves, whoever the consumer is.
+    pub plain: bool,
 }
 
 /// One plugin of a chain.
@@ -90,6 +96,10 @@ impl Link {
             Some(state) => Cow::Owned(state),
             None => Cow::Borrowed(&self.state),
         }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.scoped.is_none() && matches!(self.state, LinkState::Ready(_))
     }
 
     /// The builds of the plugin whose code may run here.
@@ -127,7 +137,9 @@ impl Chain {
             ready: watch::Sender::new(false),
             begun: AtomicU64::new(0),
             published: Mutex::new(0),
+            used: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
+            unused_before: AtomicU64::new(0),
             born: Instant::now(),
         }
     }
@@ -197,16 +209,33 @@ impl Chain {
         self.conf.plugins.iter().any(|conf| conf.name == plugin)
     }
 
-    /// Notes a use.
-    pub fn touch(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.born).as_millis();
-        self.last_used
-            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Notes a use. When it was is only known to whoever asks, as calls do not look at the clock for it.
+    pub fn touch(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 
-    /// When it was last used, or made.
-    pub fn last_used(&self) -> Instant {
-        self.born + std::time::Duration::from_millis(self.last_used.load(Ordering::Relaxed))
+    /// When it was last used, or made; a use since the last question counts as one of `now`.
+    pub fn last_used(&self, now: Instant) -> Instant {
+        if self.used.swap(false, Ordering::Relaxed) {
+            let since = now.saturating_duration_since(self.born).as_millis();
+            let since = u64::try_from(since).unwrap_or(u64::MAX);
+            self.last_used.store(since, Ordering::Relaxed);
+        }
+        match self.last_used.load(Ordering::Relaxed) {
+            0 => {
+                let before = Duration::from_millis(self.unused_before.load(Ordering::Relaxed));
+                self.born.checked_sub(before).unwrap_or(self.born)
+            }
+            since => self.born + Duration::from_millis(since),
+        }
+    }
+
+    /// In an earlier worker nobody had used it for this long.
+    pub fn was_unused(&self, for_long: Duration) {
+        let millis = u64::try_from(for_long.as_millis()).unwrap_or(u64::MAX);
+        self.unused_before.store(millis, Ordering::Relaxed);
     }
 }
 
@@ -216,6 +245,7 @@ impl Snapshot {
         let needs = [CallKind::Request, CallKind::Response].map(|kind| needs(&links, kind));
         let generations = links.iter().flat_map(Link::generations);
         let phases = generations.fold(0, |phases, generation| phases | generation.phases);
+        let plain = links.iter().all(Link::is_plain);
         Self {
             token,
             route_key: route_key.to_owned(),
@@ -223,6 +253,7 @@ impl Snapshot {
             links,
             needs,
             phases,
+            plain,
         }
     }
 

@@ -54,7 +54,7 @@ impl Chains {
     pub fn add(&self, token: u32, conf: Conf) -> Result<Option<Arc<Chain>>, Taken> {
         let mut chains = self.write();
         if let Some(known) = chains.get(&token) {
-            known.touch(Instant::now());
+            known.touch();
             return if known.conf == conf {
                 Ok(None)
             } else {
@@ -83,7 +83,7 @@ impl Chains {
     /// Takes away the chains that were not used for this long. Returns them.
     pub fn expire(&self, unused_for: Duration) -> Vec<Arc<Chain>> {
         let now = Instant::now();
-        let old = |chain: &Chain| now.saturating_duration_since(chain.last_used()) > unused_for;
+        let old = |chain: &Chain| now.saturating_duration_since(chain.last_used(now)) > unused_for;
         let tokens: Vec<u32> = self
             .read()
             .values()

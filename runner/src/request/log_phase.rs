@@ -109,14 +109,15 @@ impl Job for LogJob {
         let call = &*self.call;
         // It was read before, or no plugin would have been asked.
         let message = Message::open(call.kind, &call.payload);
-        let Ok(checked) = message.and_then(|message| Ok((message, message.lists(&arena)?))) else {
+        let opened = message.and_then(|message| Ok((message, message.lists(&arena)?)));
+        let Ok((message, lists)) = opened else {
             return;
         };
         let (route_key, deadline) = (&call.snapshot.route_key, Instant::now() + TIME);
         let mut nobody = Nobody;
         let mut state = State::new(
             &arena,
-            checked,
+            (message, &lists),
             route_key,
             deadline,
             &self.answers,

@@ -6,44 +6,44 @@ use std::cell::Cell;
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
-use crate::protocol::message::{Entries, Entry, Malformed, Place, key};
+use super::index::Index;
+use crate::protocol::message::Entry;
 
 /// One map of a call: request headers, arguments, response headers.
 #[derive(Debug, Clone)]
 pub struct Overlay<'c> {
-    base: Entries<'c>,
-    /// Of `base`, one for each entry.
-    places: &'c [Place],
+    base: Option<&'c Base<'c>>,
     /// Header names are the same in upper and lower case; names of arguments are not.
     any_case: bool,
     changes: Vec<'c, Change<'c>>,
-    /// Where the last look-up by index ended: (index, index in `base`). Makes walking over all entries linear.
+}
+
+/// What the frame has, and how far those have come who walk over it.
+#[derive(Debug)]
+pub struct Base<'c> {
+    /// The frame's list.
+    pub index: Index<'c>,
+    /// Where the last look-up by index ended: (index, index in the frame's list). Makes walking over all entries
+    /// linear.
     cursor: Cell<(usize, usize)>,
-    /// Where the last look-up of a second or later value ended: (`nth`, index in `base`). Makes walking over all
-    /// values of a name linear: a client may send thousands.
+    /// Where the last look-up of a second or later value ended: (`nth`, index in the frame's list). Makes walking over
+    /// all values of a name linear: a client may send thousands.
     value_cursor: Cell<(usize, usize)>,
 }
 
-/// The entries of a frame, checked.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct List<'c> {
-    base: Entries<'c>,
-    places: &'c [Place],
-}
+impl<'c> Base<'c> {
+    /// Nobody has looked at it.
+    #[inline]
+    pub fn new(index: Index<'c>) -> Self {
+        Self {
+            index,
+            cursor: Cell::default(),
+            value_cursor: Cell::default(),
+        }
+    }
 
-impl<'c> List<'c> {
-    /// Checks every entry; `field` is the list's name in the schema.
-    ///
-    /// # Errors
-    /// The first entry that cannot be read.
-    pub fn check(
-        base: Entries<'c>,
-        field: &'static str,
-        arena: &'c Bump,
-    ) -> Result<Self, Malformed> {
-        let places = arena.alloc_slice_fill_copy(base.len(), Place::default());
-        base.check(field, places)?;
-        Ok(Self { base, places })
+    fn entries(&'c self) -> impl Iterator<Item = Entry<'c>> + Clone + use<'c> {
+        (0..).map_while(|at| self.index.entry(at))
     }
 }
 
@@ -59,22 +59,21 @@ pub struct Change<'c> {
 impl<'c> Overlay<'c> {
     /// The entries of a frame, unchanged.
     #[inline]
-    pub fn new(list: List<'c>, any_case: bool, arena: &'c Bump) -> Self {
-        let List { base, places } = list;
+    pub fn new(base: &'c Base<'c>, any_case: bool, arena: &'c Bump) -> Self {
         Self {
-            base,
-            places,
-            any_case,
-            changes: Vec::new_in(arena),
-            cursor: Cell::default(),
-            value_cursor: Cell::default(),
+            base: Some(base),
+            ..Self::empty(any_case, arena)
         }
     }
 
     /// No entries.
     #[inline]
     pub fn empty(any_case: bool, arena: &'c Bump) -> Self {
-        Self::new(List::default(), any_case, arena)
+        Self {
+            base: None,
+            any_case,
+            changes: Vec::new_in(arena),
+        }
     }
 
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
@@ -82,61 +81,57 @@ impl<'c> Overlay<'c> {
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
-            None if nth == 0 => self.find(name, 0).map(|at| self.value(at)),
+            None if nth == 0 => {
+                let base = self.base?;
+                Some(base.index.value(self.find(base, name, 0)?))
+            }
             None => self.later_value(name, nth),
         }
     }
 
     fn later_value(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
-        let (seen, at) = self.value_cursor.get();
-        let goes_on = seen < nth && seen > 0 && self.find(name, at) == Some(at);
+        let base = self.base?;
+        let (seen, at) = base.value_cursor.get();
+        let goes_on = seen < nth && seen > 0 && self.find(base, name, at) == Some(at);
         let (mut seen, mut from) = if goes_on { (seen, at) } else { (0, 0) };
         loop {
-            let at = self.find(name, from)?;
+            let at = self.find(base, name, from)?;
             if seen == nth {
-                self.value_cursor.set((nth, at));
-                return Some(self.value(at));
+                base.value_cursor.set((nth, at));
+                return Some(base.index.value(at));
             }
             seen += 1;
             from = at + 1;
         }
     }
 
-    /// The next entry of `base` with a name, from index `from` on.
+    /// The next entry of the frame with a name, from an index on.
     #[inline]
-    fn find(&self, name: &[u8], from: usize) -> Option<usize> {
-        let key = key(name);
-        let is_it = |place: &Place| place.may_be(key) && self.same(self.base.name(*place), name);
-        let found = self.places.get(from..)?.iter().position(is_it)?;
-        Some(from + found)
-    }
-
-    fn value(&self, at: usize) -> Option<&'c [u8]> {
-        self.base.value(*self.places.get(at)?)
-    }
-
-    fn base_entry(&self, at: usize) -> Option<Entry<'c>> {
-        Some(self.base.at(*self.places.get(at)?))
+    fn find(&self, base: &Base<'c>, name: &[u8], from: usize) -> Option<usize> {
+        base.index
+            .find(name, from, |one, other| self.same(one, other))
     }
 
     fn base_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + use<'c> {
-        let base = self.base;
-        self.places.iter().map(move |place| base.at(*place))
+        self.base.into_iter().flat_map(Base::entries)
     }
 
     /// Entry `index` of all.
     pub fn entry(&self, index: usize) -> Option<Entry<'c>> {
+        let Some(base) = self.base else {
+            return self.changed_entries().nth(index);
+        };
         if self.changes.is_empty() {
-            return self.base_entry(index);
+            return base.index.entry(index);
         }
-        let (mut at, mut in_base) = match self.cursor.get() {
+        let (mut at, mut in_base) = match base.cursor.get() {
             (seen, in_base) if seen <= index => (seen, in_base),
             _ => (0, 0),
         };
-        while let Some(entry) = self.base_entry(in_base) {
+        while let Some(entry) = base.index.entry(in_base) {
             if self.change(entry.name).is_none() {
                 if at == index {
-                    self.cursor.set((at, in_base));
+                    base.cursor.set((at, in_base));
                     return Some(entry);
                 }
                 at += 1;
@@ -144,6 +139,13 @@ impl<'c> Overlay<'c> {
             in_base += 1;
         }
         self.changed_entries().nth(index - at)
+    }
+
+    /// To be called when a copy of the map has taken its place: other names are hidden now.
+    pub fn forget_cursor(&self) {
+        if let Some(base) = self.base {
+            base.cursor.set((0, 0));
+        }
     }
 
     /// Puts `value` in place of all values of a name.
@@ -195,7 +197,7 @@ impl<'c> Overlay<'c> {
     }
 
     fn change_mut(&mut self, name: &'c [u8], keep: bool) -> &mut Change<'c> {
-        self.cursor.set((0, 0));
+        self.forget_cursor();
         let at = self
             .changes
             .iter()

@@ -1,5 +1,7 @@
 //! Writes what a chain has decided.
 
+use std::iter;
+
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use plugin_api::rules;
@@ -70,6 +72,17 @@ fn rewrite<'c>(
     if changes_nothing(changes) {
         message::unchanged(out, call.id);
         return Ok(());
+    }
+    if changes.path.is_none() && changes.args.changes().is_empty() {
+        // What most plugins do; the compiler leaves out the lists that are not there.
+        let rewrite = Rewrite {
+            path: None,
+            headers: edits(&changes.headers),
+            args: iter::empty(),
+            resp_headers: changes.beside.changed_entries(),
+            body: changes.body,
+        };
+        return message::rewrite(out, call.id, &rewrite);
     }
     let flags = flags(changes, arena);
     let kept = changes

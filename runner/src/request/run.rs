@@ -1,6 +1,5 @@
 //! Runs the plugins of a call: all run one phase, then all run the next. Ends at the first answer.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +8,7 @@ use plugin_api::abi::numbers::phase as numbers;
 use super::chain::{Link, LinkState, Snapshot, phases};
 use super::service::Blame;
 use super::state::{Changes, Running, State};
-
-use super::{host, permits, steps};
+use super::{host, observer, permits, steps};
 use crate::config::OnFailure;
 use crate::plugins::generation::phase_name;
 use crate::plugins::instance::{Decision, Prepared};
@@ -36,11 +34,16 @@ pub enum Place {
 /// Runs the chain.
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
     state.steps = steps::wanted();
-    if let Some(verdict) = failing(snapshot, state) {
+    if !snapshot.plain
+        && let Some(verdict) = failing(snapshot, state)
+    {
         return verdict;
     }
     let logged = snapshot.has(numbers::LOG);
     for phase in phases(state.message.kind()) {
+        if snapshot.plain && !snapshot.has(phase) {
+            continue;
+        }
         // Nobody else looks at the clock's reading.
         let started = logged.then(Instant::now);
         let verdict = run_phase(phase, snapshot, state, blame, place);
@@ -63,17 +66,19 @@ fn run_phase(
     place: Place,
 ) -> Option<Verdict> {
     for (index, link) in snapshot.links.iter().enumerate() {
-        let resolved = match &link.scoped {
-            None => Cow::Borrowed(&link.state),
+        let resolved;
+        let link_state = match &link.scoped {
+            None => &link.state,
             Some(scoped) => {
                 let whom = state.whom();
                 if whom.is_none() {
                     scoped.unresolved(phase, &link.name, state.route_key);
                 }
-                link.resolve(whom)
+                resolved = link.resolve(whom);
+                &*resolved
             }
         };
-        let prepared = match &*resolved {
+        let prepared = match link_state {
             LinkState::Ready(prepared) if prepared.generation().has(phase) => prepared,
             LinkState::Failing(reason) if link.scoped.is_some() => {
                 log_failing(link, reason, state);
@@ -90,7 +95,11 @@ fn run_phase(
             generation: prepared.generation().number,
             phase,
         };
-        match step(link, prepared, state, blame, place) {
+        let decision = step(link, prepared, state, blame, place);
+        if state.lists.flaw().is_some() {
+            return Some(Verdict::Fail); // the plugin has not seen all that the client sent
+        }
+        match decision {
             Decision::Continue => {}
             // Without an answer the request would pass.
             Decision::Respond if state.answer.is_some() => return Some(Verdict::Answer),
@@ -157,6 +166,8 @@ fn step(
         // A connection that broke in a question cannot be answered, whatever may be skipped.
         Some((changes, answer)) if state.broken.is_none() => {
             let _: Changes<'_> = std::mem::replace(&mut state.changes, changes);
+            state.changes.headers.forget_cursor();
+            state.changes.args.forget_cursor();
             state.answer = answer;
             Decision::Continue
         }
@@ -184,9 +195,16 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
 /// Runs the phase that `state.running` names.
 pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
     let phase = state.running.phase;
+    let watched = observer::observer().map(|observer| {
+        observer.enters(state);
+        (observer, Instant::now())
+    });
     blame.enter(state.running.generation, phase as u8);
     let decision = host::lend(state, |call| prepared.run(phase, call));
     blame.leave();
+    if let Some((observer, started)) = watched {
+        observer.left(state, prepared.generation(), decision, started.elapsed());
+    }
     decision
 }
 

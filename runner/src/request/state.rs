@@ -8,14 +8,15 @@ use bumpalo::collections::Vec;
 
 use super::answers::{Answers, Asked};
 use super::end::{End, Times};
-use super::overlay::{List, Overlay};
+use super::index::Index;
+use super::overlay::{Base, Overlay};
 use super::service::{Ask, AskError, CallKind};
-use crate::protocol::message::{Malformed, Question, RequestCall, ResponseCall, question};
+use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'c> {
-    /// HTTP_REQ_CALL; its lists may be unchecked.
+    /// HTTP_REQ_CALL; its lists are read through [`Lists`] only.
     Request(RequestCall<'c>),
     /// HTTP_RESP_CALL.
     Response(ResponseCall<'c>),
@@ -41,21 +42,23 @@ impl<'c> Message<'c> {
         }
     }
 
-    /// Checks its lists.
+    /// Its lists. Those of a response are checked whole, as the reply has all of them.
     ///
     /// # Errors
-    /// The first entry that cannot be read.
+    /// The first entry of a response that cannot be read.
     pub fn lists(&self, arena: &'c Bump) -> Result<Lists<'c>, Malformed> {
-        match self {
-            Self::Request(call) => Ok(Lists {
-                args: List::check(call.args, "args", arena)?,
-                headers: List::check(call.headers, "headers", arena)?,
-            }),
-            Self::Response(call) => Ok(Lists {
-                args: List::default(),
-                headers: List::check(call.headers, "headers", arena)?,
-            }),
+        let (args, headers) = match self {
+            Self::Request(call) => (call.args, call.headers),
+            Self::Response(call) => (Entries::default(), call.headers),
+        };
+        let lists = Lists {
+            args: Base::new(Index::new(args, "args", arena)),
+            headers: Base::new(Index::new(headers, "headers", arena)),
+        };
+        if let Self::Response(_) = self {
+            lists.headers.index.check()?;
         }
+        Ok(lists)
     }
 
     /// Which of both.
@@ -67,11 +70,19 @@ impl<'c> Message<'c> {
     }
 }
 
-/// The lists of a message, checked.
-#[derive(Debug, Clone, Copy, Default)]
+/// The lists of a message.
+#[derive(Debug)]
 pub struct Lists<'c> {
-    args: List<'c>,
-    headers: List<'c>,
+    args: Base<'c>,
+    headers: Base<'c>,
+}
+
+impl Lists<'_> {
+    /// What could not be read so far: then the call must fail.
+    #[inline]
+    pub fn flaw(&self) -> Option<Malformed> {
+        self.headers.index.flaw().or_else(|| self.args.index.flaw())
+    }
 }
 
 /// What plugins have changed: can be put back when a plugin fails that may be skipped.
@@ -114,12 +125,14 @@ pub struct Answer<'c> {
     pub body: &'c [u8],
 }
 
-/// A call while its chain runs.
+/// A call while its chain runs. Whatever it owns is in the arena: it needs no drop.
 pub struct State<'c> {
     /// Where everything lives that plugins put in.
     pub arena: &'c Bump,
     /// What the gateway sent.
     pub message: Message<'c>,
+    /// Its lists.
+    pub lists: &'c Lists<'c>,
     /// The gateway's key of the chain.
     pub route_key: &'c str,
     /// When the gateway is answered in the plugins' place.
@@ -148,7 +161,6 @@ pub struct State<'c> {
     pub ended_by: Option<&'c [u8]>,
     answers: &'c Answers,
     ask: &'c mut dyn Ask,
-    question: std::vec::Vec<u8>,
 }
 
 /// The plugin that runs.
@@ -163,11 +175,11 @@ pub struct Running {
 }
 
 impl<'c> State<'c> {
-    /// A call of which nothing has run. `lists` are those of `message`.
+    /// A call of which nothing has run, and its message's lists.
     #[inline]
     pub fn new(
         arena: &'c Bump,
-        (message, lists): (Message<'c>, Lists<'c>),
+        (message, lists): (Message<'c>, &'c Lists<'c>),
         route_key: &'c str,
         deadline: Instant,
         answers: &'c Answers,
@@ -178,6 +190,7 @@ impl<'c> State<'c> {
             message,
             route_key,
             deadline,
+            lists,
             changes: Changes::new(lists, arena),
             answer: None,
             error: None,
@@ -191,7 +204,6 @@ impl<'c> State<'c> {
             ended_by: None,
             answers,
             ask,
-            question: std::vec::Vec::new(),
         }
     }
 
@@ -225,9 +237,9 @@ impl<'c> State<'c> {
             Asked::RequestBody => Question::RequestBody,
             Asked::ResponseBody => Question::ResponseBody,
         };
-        self.question.clear();
-        question(&mut self.question, &asked).map_err(|_| AskError::Protocol)?;
-        let payload = self.ask.ask(&self.question)?;
+        let mut frame = std::vec::Vec::new();
+        question(&mut frame, &asked).map_err(|_| AskError::Protocol)?;
+        let payload = self.ask.ask(&frame)?;
         match crate::protocol::message::ExtraInfo::parse(&payload) {
             Ok(_) => Ok(payload),
             Err(_) => Err(AskError::Protocol),
@@ -258,11 +270,11 @@ impl<'c> State<'c> {
 
 impl<'c> Changes<'c> {
     #[inline]
-    fn new(lists: Lists<'c>, arena: &'c Bump) -> Self {
+    fn new(lists: &'c Lists<'c>, arena: &'c Bump) -> Self {
         let empty = |any_case| Overlay::empty(any_case, arena);
         Self {
-            headers: Overlay::new(lists.headers, true, arena),
-            args: Overlay::new(lists.args, false, arena),
+            headers: Overlay::new(&lists.headers, true, arena),
+            args: Overlay::new(&lists.args, false, arena),
             beside: empty(true),
             path: None,
             status: None,

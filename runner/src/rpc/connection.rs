@@ -191,7 +191,7 @@ impl<C: Call> Connection<C> {
 
     /// Closes the connection, whatever it is doing, and returns a call that waited on it; `None` when it is not loop
     /// `home` that has it. The gateway sees the close at once, also while a stuck loop still holds the descriptor.
-    pub(super) fn close(&self, home: LoopId) -> Option<Option<C>> {
+    pub(super) fn close(&self, home: LoopId) -> Option<Option<Box<C>>> {
         let mut state = self.lock();
         (state.owner == home).then(|| state.close(self.socket()))
     }
@@ -220,7 +220,7 @@ impl<C: Call> Connection<C> {
     }
 
     /// Answers what is under way with ERROR and closes, whoever has the connection; returns a call that waited on it.
-    pub(super) fn cut(&self) -> Option<C> {
+    pub(super) fn cut(&self) -> Option<Box<C>> {
         self.lock().cut(self.socket())
     }
 }

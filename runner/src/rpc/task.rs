@@ -88,8 +88,8 @@ impl<S: Service> Task<S> {
                         self.next()
                     }
                 }
-                Step::Configured { call, turn } => self.at_work(|task| task.ask(call, turn)),
-                Step::Answered { call, turn } => self.at_work(|task| task.place(call, turn)),
+                Step::Configured { call, turn } => self.at_work(|task| task.ask(*call, turn)),
+                Step::Answered { call, turn } => self.at_work(|task| task.place(*call, turn)),
                 Step::Failed { call } => self.at_work(|_| buffers::give(call.finish(false))),
                 Step::Wait(wait) => match self.wait(&socket, wait).await {
                     Some(step) => step,
@@ -230,7 +230,10 @@ impl<S: Service> Task<S> {
         match self.shared.service.admit(kind, payload, turn.started) {
             Ok(mut call) => match call.pending() {
                 None => self.ask(call, turn),
-                Some(_) => self.park(turn, Phase::Pending { call, turn }, Vec::new()),
+                Some(_) => {
+                    let call = Box::new(call);
+                    self.park(turn, Phase::Pending { call, turn }, Vec::new())
+                }
             },
             Err(refused) => {
                 buffers::give(refused.payload);
@@ -246,7 +249,10 @@ impl<S: Service> Task<S> {
         let mut questions = Vec::new();
         match call.questions(&mut questions) {
             0 => self.place(call, turn),
-            left => self.park(turn, Phase::Answers { call, turn, left }, questions),
+            left => {
+                let call = Box::new(call);
+                self.park(turn, Phase::Answers { call, turn, left }, questions)
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The threads live as long as the process: a probe dies with the thread that started it.
 
-mod child;
+pub(super) mod child;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use self::child::{Child, Trouble};
 use super::control::message::{Examination, FromProbe, Start, ToProbe};
 use super::supervisor::Event;
+use super::trial::Tried;
 use super::verdicts::{self, Verdicts};
 use super::workshop::{Library, LoadedPlugin, Refusal};
 use crate::protocol::message::PrepareConf;
@@ -61,7 +62,7 @@ pub(super) struct ProbeReport {
 }
 
 /// The process groups of living probes.
-type Groups = Arc<Mutex<HashSet<Pid>>>;
+pub(super) type Groups = Arc<Mutex<HashSet<Pid>>>;
 
 /// A handle on the threads.
 pub(super) struct Prober {
@@ -123,6 +124,33 @@ impl Prober {
     }
 }
 
+/// Probes one library on this thread, for a person: nothing is recalled or kept.
+pub(super) fn once(job: Job, lines: &Lines) -> Tried {
+    // Nobody puts jobs in, and nobody listens.
+    let bench = Bench {
+        jobs: Arc::new(Mutex::new(mpsc::channel().1)),
+        groups: Groups::default(),
+        lines: lines.clone(),
+        verdicts: Arc::new(Verdicts::open(None)),
+        events: tokio::sync::mpsc::unbounded_channel().0,
+    };
+    let mut examined = Examined::default();
+    let trouble = match bench.examine(job, &mut examined) {
+        Ok(()) => return Tried::Passed(examined.refusals),
+        Err(End::Refused(refusal)) => return Tried::Refused(refusal),
+        Err(End::Trouble(trouble)) => trouble,
+    };
+    let (Verdict::Refused(refusal) | Verdict::Unknown(refusal)) = verdict(&trouble, &examined.step)
+    else {
+        return Tried::Passed(examined.refusals);
+    };
+    match trouble {
+        Trouble::Ended(_) | Trouble::Killed => Tried::Ended(refusal.cause),
+        Trouble::Late(_) => Tried::Late(refusal.cause),
+        Trouble::System(_) => Tried::Impossible(refusal.cause),
+    }
+}
+
 impl Bench {
     fn work(&self) {
         loop {
@@ -172,15 +200,16 @@ impl Bench {
 
     fn examine(&self, job: Job, examined: &mut Examined) -> Result<(), End> {
         let deadline = job.start.config.plugins.probe_deadline;
-        let mut child = Child::start(&self.groups, &self.lines, deadline).map_err(Trouble::from)?;
+        let mut child =
+            Child::start("probe", &self.groups, &self.lines, deadline).map_err(Trouble::from)?;
         let order = Examination {
             start: job.start,
             library: job.library,
         };
-        let memory = job.memory.as_ref().map(AsFd::as_fd);
-        child.order(order, memory)?;
+        let memory: Vec<_> = job.memory.iter().map(AsFd::as_fd).collect();
+        child.order(&ToProbe::Examine(Box::new(order)), &memory)?;
         let plugins = loop {
-            match child.next()? {
+            match said(&mut child)? {
                 FromProbe::Opening => examined.step = Step::Open,
                 FromProbe::Opened => examined.step = Step::Start,
                 FromProbe::Started(plugins) => break plugins,
@@ -195,6 +224,10 @@ impl Bench {
     }
 }
 
+fn said(child: &mut Child) -> Result<FromProbe, Trouble> {
+    child.next().map(|received| received.message)
+}
+
 fn configure(child: &mut Child, confs: &Confs, examined: &mut Examined) -> Result<(), End> {
     let enough = Instant::now() + CONFS;
     let confs = verdicts::naming(confs, &examined.plugins);
@@ -206,8 +239,8 @@ fn configure(child: &mut Child, confs: &Confs, examined: &mut Examined) -> Resul
         }
         let key = route_key(payload);
         examined.step = Step::Configure(key.clone());
-        child.tell(&ToProbe::Conf, payload)?;
-        match child.next()? {
+        child.tell(&ToProbe::Conf, payload, &[])?;
+        match said(child)? {
             FromProbe::Configured(Ok(())) => {}
             FromProbe::Configured(Err(cause)) => examined.refusals.push(format!("{key}: {cause}")),
             other => return Err(unexpected(&other)),
@@ -218,8 +251,8 @@ fn configure(child: &mut Child, confs: &Confs, examined: &mut Examined) -> Resul
 }
 
 fn finish(child: &mut Child) -> Result<(), End> {
-    child.tell(&ToProbe::Finish, &[])?;
-    match child.next() {
+    child.tell(&ToProbe::Finish, &[], &[])?;
+    match said(child) {
         Ok(FromProbe::Finished) => Ok(()),
         Ok(other) => Err(unexpected(&other)),
         // Old values are dropped on a thread of their own: one that hangs there holds up nobody.

@@ -243,7 +243,7 @@ pub(super) fn spawn(command: &str, control: UnixStream) -> io::Result<Child> {
 }
 
 /// Memory of a size that nobody can change: we may read it whatever the worker does.
-fn shared_page() -> io::Result<fs::File> {
+pub(super) fn shared_page() -> io::Result<fs::File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let page = memfd_create("plugin-runner-blame", flags)?;
     ftruncate(&page, blame::BYTES as u64)?;

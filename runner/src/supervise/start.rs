@@ -31,7 +31,7 @@ use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
 use super::workshop::Factory;
-use super::{descriptors, privileges, worker};
+use super::{descriptors, heap, privileges, worker};
 use crate::config::{Config, StartOptions};
 use crate::telemetry::{Sink, Style, Telemetry};
 
@@ -43,6 +43,7 @@ use crate::telemetry::{Sink, Style, Telemetry};
 /// # Errors
 /// When there is no log, no socket, no worker, or a configured user does not exist.
 pub fn start(config: Config, options: StartOptions, factory: &Factory) -> anyhow::Result<()> {
+    heap::keep_few();
     let sink = Sink::of(&config.logging);
     let style = Style::of(config.logging.format, &sink);
     let telemetry = Telemetry::init(config.logging.level, style, sink)?;
@@ -161,7 +162,9 @@ fn prepare(
         backoff: Backoff::default(),
         announced: false,
         stopping: None,
+        asking_successor: false,
         usurper: None,
+        giving_back: false,
         since: Since::now(),
         questions: Questions::default(),
         admin,

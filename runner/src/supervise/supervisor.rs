@@ -38,6 +38,7 @@ use super::admin::{Admin, Reply};
 use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
+use super::heap;
 use super::last_good::LastGood;
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
@@ -113,9 +114,16 @@ pub(super) enum Timer {
     LeavingIsLate(u64),
     /// To look at the budgets of the worker.
     Look,
+    /// Libraries were copied, tried and loaded: what that took can be given back.
+    GiveBack,
+    /// The runner at our path had its time to answer.
+    SuccessorIsLate,
     /// Calls in flight had their time.
     StopNow,
 }
+
+/// How long after the copy of a library memory is given back: it is tried and loaded meanwhile.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// Everything that outlives a worker.
 pub(super) struct Supervisor {
@@ -141,9 +149,13 @@ pub(super) struct Supervisor {
     pub(super) announced: bool,
     /// Since when we have been asked to stop.
     pub(super) stopping: Option<Instant>,
+    /// The runner at our path was asked to take our connections.
+    pub(super) asking_successor: bool,
     /// Who or what was found at our socket's path, if it is not ours any more.
     pub(super) usurper: Option<String>,
     pub(super) since: Since,
+    /// Memory will be given back.
+    pub(super) giving_back: bool,
     /// Asked and not answered yet.
     pub(super) questions: Questions,
     /// Its socket is removed with it.
@@ -265,11 +277,14 @@ impl Supervisor {
                 }
             }
             Event::BindingsChanged => self.log_reread_bindings(),
-            Event::Staged(report) => self.staged(report),
+            Event::Staged(report) => {
+                self.give_back_soon();
+                self.staged(report);
+            }
             Event::Recalled(report) => self.recalled(report),
             Event::Probed(report) => self.probed(report),
             Event::Worker(number, event) => {
-                if self.from_worker(number, event).is_break() {
+                if self.dispatch(number, event).is_break() {
                     return Flow::Break(());
                 }
             }
@@ -282,12 +297,17 @@ impl Supervisor {
             Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
             Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
             Event::Timer(Timer::StartWorker) => self.replace_worker(),
+            Event::Timer(Timer::SuccessorIsLate) => self.successor_is_late(),
             Event::Timer(Timer::RecycleIsLate(number)) => self.recycle_is_late(number),
             Event::Timer(Timer::RecycleIsLong(number)) => self.recycle_is_long(number),
             Event::Timer(Timer::LeavingIsLate(number)) => self.leaving_is_late(number),
             Event::Timer(Timer::Look) => {
                 self.look_at_budgets();
                 self.look_at_socket();
+            }
+            Event::Timer(Timer::GiveBack) => {
+                self.giving_back = false;
+                heap::give_back();
             }
             Event::Timer(Timer::StopNow) => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
@@ -299,7 +319,7 @@ impl Supervisor {
         Flow::Continue(())
     }
 
-    fn from_worker(&mut self, number: u64, event: WorkerEvent) -> Flow {
+    fn dispatch(&mut self, number: u64, event: WorkerEvent) -> Flow {
         let is = |worker: Option<&Worker>| worker.is_some_and(|worker| worker.number == number);
         match event {
             WorkerEvent::Says(FromWorker::Prepare { sequence }, payload) => {
@@ -370,6 +390,13 @@ impl Supervisor {
     fn tell(&self, message: ToWorker) {
         if let Some(worker) = &self.worker {
             worker.tell(message);
+        }
+    }
+
+    fn give_back_soon(&mut self) {
+        if !self.giving_back {
+            self.giving_back = true;
+            self.later(BUSY, Timer::GiveBack);
         }
     }
 

@@ -19,13 +19,14 @@ use super::control::message::{FromWorker, ToWorker};
 use super::control::{self, Receiver, Sender};
 use super::descriptors::take_stdin;
 use super::leave::leave;
-use super::privileges;
 use super::workshop::Factory;
+use super::{heap, privileges};
 use crate::config::Config;
 use crate::plugins::blame;
 use crate::telemetry::{self, Sink, Telemetry};
 
 pub use self::inside::inside;
+pub(super) use self::memory::mapped_name;
 
 /// The hidden subcommand's whole life; stdin is the control socket. Does not return to run destructors when the
 /// supervisor is gone.
@@ -33,6 +34,7 @@ pub use self::inside::inside;
 /// # Errors
 /// When the worker cannot start. The supervisor shows what is then printed.
 pub fn main(factory: &Factory) -> anyhow::Result<()> {
+    heap::keep_few();
     let control = UnixStream::from(take_stdin().context("cannot take over stdin")?);
     let (sender, mut receiver) = control::split(control)?;
     let start = receiver.receive::<ToWorker>();

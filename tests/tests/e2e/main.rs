@@ -10,6 +10,7 @@ mod compilers;
 mod configuration;
 mod control;
 mod crash;
+mod develop;
 mod failing;
 mod framing;
 mod frozen;

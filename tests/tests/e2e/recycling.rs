@@ -330,3 +330,58 @@ fn too_many_stuck_threads_recycle_the_worker_by_force() {
         assert_eq!(gateway.get(&STOP).text(), "ok");
     }
 }
+
+/// Figures for people: `cargo test -p e2e --test e2e what_a_recycle_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "it measures, which needs a quiet machine"]
+fn what_a_recycle_costs() {
+    let runner = Runner::with(&["stop"]);
+    for connections in [64, 5000] {
+        let mut idle: Vec<_> = (0..connections).map(|_| runner.gateway()).collect();
+        let token = idle[0].prepare(&STOP);
+        for _ in 0..3 {
+            e2e::say(&recycle(&runner));
+        }
+        for gateway in &mut idle {
+            assert_eq!(gateway.request(token, &Request::get("/")).text(), "ok");
+        }
+        for line in runner.log().with("has handed over") {
+            e2e::say(&line);
+        }
+    }
+    let token = runner.gateway().prepare(&STOP);
+    for (what, recycles) in [("quiet", 0), ("with 10 recycles", 10)] {
+        let stop = AtomicBool::new(false);
+        let times = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let mut gateway = runner.gateway();
+                let (stop, times) = (&stop, &times);
+                scope.spawn(move || {
+                    let mut own = Vec::new();
+                    while !stop.load(Ordering::SeqCst) {
+                        let began = std::time::Instant::now();
+                        let reply = gateway.request(token, &Request::get("/"));
+                        assert_eq!(reply.text(), "ok");
+                        own.push(began.elapsed());
+                    }
+                    times.lock().unwrap().extend(own);
+                });
+            }
+            let stop = Stop(&stop);
+            (0..recycles).for_each(|_| drop(recycle(&runner)));
+            if recycles == 0 {
+                std::thread::park_timeout(std::time::Duration::from_secs(2));
+            }
+            drop(stop);
+        });
+        let mut times = times.into_inner().unwrap();
+        times.sort();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        let (p50, p99, longest) = (at(0.5), at(0.99), at(1.0));
+        let calls = times.len();
+        e2e::say(&format!(
+            "{what}: {calls} calls, p50 {p50:?}, p99 {p99:?}, longest {longest:?}"
+        ));
+    }
+}

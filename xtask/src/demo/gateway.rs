@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::http::Client;
 use crate::cargo;
+use crate::http::Client;
 
 const ADDRESS: &str = "127.0.0.1:9080";
 const ANY_ADDRESS: &str = "127.0.0.1:0";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::gateway::Gateway;
-use super::http::{Client, Request};
+use crate::http::{Client, Request};
 
 /// Between two requests of one connection, so that the compiler gets a share of the processor.
 const PAUSE: Duration = Duration::from_millis(1);

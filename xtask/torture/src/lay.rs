@@ -66,7 +66,13 @@ impl Folder {
                 fs::remove_file(&target).or_else(unless_missing)?;
                 fs::write(target, bytes)
             }
-            Way::InPlace => in_pieces(&target, bytes),
+            Way::InPlace => {
+                if target.exists() {
+                    // It keeps its mode, which may be what was wrong with it.
+                    fs::set_permissions(&target, fs::Permissions::from_mode(0o644))?;
+                }
+                in_pieces(&target, bytes)
+            }
             Way::Link => {
                 let (source, link) = (self.write(bytes)?, self.beside.join("link"));
                 fs::remove_file(&link).or_else(unless_missing)?;

@@ -1,12 +1,15 @@
 //! From the text of a routes file to routes: APISIX's keys, their rules, and what of them is not imitated.
 
+mod unknown;
 mod upstream;
 
 use saphyr::MarkedYaml;
 
+use self::unknown::not_imitated;
 use self::upstream::read_upstream;
 use super::yaml::{Field, Report, line, load};
 use super::{Hook, Route};
+use crate::dev::inspect::Inspector;
 
 /// Keys of a route or service that change nothing here.
 const WITHOUT_EFFECT: [&str; 5] = [
@@ -159,6 +162,11 @@ fn read_route(node: &MarkedYaml<'_>, index: usize, report: &mut Report) -> RawRo
     if route.uris.is_empty() {
         report.fault(route.line, "a route needs `uri` or `uris`");
     }
+    for uri in route.uris.iter().filter(|uri| Inspector::is_meant(uri)) {
+        let message =
+            format!("`{uri}` is never reached: the local gateway answers it with its own page");
+        report.warning(route.line, message);
+    }
     for uri in route.uris.iter().filter(|uri| !uri.starts_with('/')) {
         report.fault(route.line, format!("the uri `{uri}` must start with `/`"));
     }
@@ -182,10 +190,7 @@ fn read_plugins(node: &MarkedYaml<'_>, settings: &mut Settings, report: &mut Rep
             "ext-plugin-post-req" => &mut settings.post_req,
             "ext-plugin-post-resp" => &mut settings.post_resp,
             other => {
-                let message = format!(
-                    "the plugin `{other}` is the gateway's own: the local gateway does not run it"
-                );
-                report.warning(field.line, message);
+                unknown::not_run(other, field.line, report);
                 continue;
             }
         };
@@ -247,13 +252,6 @@ fn read_conf_entry(node: &MarkedYaml<'_>, report: &mut Report) -> Option<(String
         );
     }
     Some((name, value?))
-}
-
-fn not_imitated(key: &str, line: usize, report: &mut Report) {
-    report.warning(
-        line,
-        format!("`{key}` is not imitated by the local gateway"),
-    );
 }
 
 fn refuse_repeated_ids(routes: &[RawRoute], report: &mut Report) {
@@ -352,6 +350,32 @@ mod tests {
         assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
         let lines: Vec<usize> = parsed.warnings.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [3, 5, 6]);
+        assert!(
+            parsed.warnings[0]
+                .1
+                .contains("takes requests for every host")
+        );
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_named_with_the_nearest_one() {
+        let text = "routes:\n  - {uri: /a, methds: [GET], plugins: {ext-plugin-pre-rq: {}}}\nupstrems: []\n#END\n";
+        let warnings = parse(text, 0).warnings;
+        let has = |part: &str| warnings.iter().any(|(_, message)| message.contains(part));
+        assert!(
+            has("`methds` is no key that the local gateway knows: is it `methods`?"),
+            "{warnings:?}"
+        );
+        assert!(has("is it `upstreams`?"), "{warnings:?}");
+        assert!(has("is it `ext-plugin-pre-req`?"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_route_to_the_page_is_told_that_it_is_never_reached() {
+        let text = "routes:\n  - {uri: /__plugin_runner/x}\n  - {uri: /__plugin_runner_2}\n#END\n";
+        let warnings = parse(text, 0).warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].1.contains("is never reached"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::activity;
+use crate::plugins::generation::phase_name;
 
 /// Words: how it ended, the slot of the thread (counted from 1), where its code was.
 const HEADER: usize = 8;
@@ -52,6 +53,22 @@ pub struct Running {
     pub activity: u8,
     /// The conf token; 0 when it belongs to none.
     pub token: u32,
+}
+
+impl Running {
+    /// What it was doing, in words.
+    pub fn doing(self) -> &'static str {
+        match self.activity {
+            activity::OPEN => "constructor",
+            activity::START => "init_worker",
+            activity::CONFIGURE => "configure",
+            activity::DROP => "drop",
+            activity::EXPORT => "export_state",
+            activity::IMPORT => "import_state",
+            activity::THREAD => "a thread of its own",
+            phase => phase_name(phase.into()),
+        }
+    }
 }
 
 pub(super) fn slot(page: &'static [AtomicU64], index: usize) -> &'static [AtomicU64] {

@@ -74,17 +74,47 @@ impl<'f> Table<'f> {
 /// Where a two-field table keeps its fields, relative to itself; 0 means absent. Equal for all tables that share a
 /// vtable, so a list of tables reads it once.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
+pub struct Layout {
     vtable: usize,
     fields: (u16, u16),
+    order: Order,
+}
+
+/// How the two fields lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Right behind the offset of the vtable, the first one first: what all writers make of two strings, this way or
+    /// the other.
+    Straight,
+    Crossed,
+    Other,
 }
 
 impl Layout {
     /// No table seen yet: no offset leads to a vtable at half of the address space, not even one before the buffer.
-    pub(crate) const UNKNOWN: Self = Self {
+    pub const UNKNOWN: Self = Self {
         vtable: usize::MAX / 2,
         fields: (0, 0),
+        order: Order::Other,
     };
+
+    /// Where both fields of the table point to, relative to it, if it has them in the usual places and a vtable that was
+    /// seen before: one look at the bounds for all three. `rest` is the buffer from the table on, which is at `at`.
+    #[inline(always)]
+    pub(crate) fn both(&self, rest: &[u8], at: usize) -> Option<(usize, usize)> {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = *rest.first_chunk()?;
+        let back = i32::from_le_bytes([a, b, c, d]) as isize as usize;
+        if at.wrapping_sub(back) != self.vtable {
+            return None;
+        }
+        let one = u32::from_le_bytes([e, f, g, h]) as usize + 4;
+        let other = u32::from_le_bytes([i, j, k, l]) as usize + 8;
+        match self.order {
+            Order::Straight => Some((one, other)),
+            Order::Crossed => Some((other, one)),
+            Order::Other => None,
+        }
+    }
 
     /// The positions of both fields of the table at `at`, relative to it; 0 where a field is absent.
     #[inline]
@@ -99,9 +129,15 @@ impl Layout {
     #[cold]
     fn read(&mut self, buf: &[u8], vtable: usize) -> Result<(), Flaw> {
         let slots = slots(buf, vtable)?;
+        let fields = (slot_offset(slots, 0), slot_offset(slots, 1));
         *self = Self {
             vtable,
-            fields: (slot_offset(slots, 0), slot_offset(slots, 1)),
+            fields,
+            order: match fields {
+                (4, 8) => Order::Straight,
+                (8, 4) => Order::Crossed,
+                _ => Order::Other,
+            },
         };
         Ok(())
     }
@@ -116,8 +152,10 @@ pub(crate) fn follow(buf: &[u8], at: usize) -> Result<usize, Flaw> {
 /// The string or byte vector whose length stands at `at`.
 #[inline]
 pub(crate) fn bytes_at(buf: &[u8], at: usize) -> Result<&[u8], Flaw> {
-    let len = word(buf, at)?;
-    buf.get(at + 4..at + 4 + len).ok_or(Flaw::Length)
+    let rest = buf.get(at..).ok_or(Flaw::Outside)?;
+    let (len, rest) = rest.split_first_chunk().ok_or(Flaw::Outside)?;
+    rest.get(..u32::from_le_bytes(*len) as usize)
+        .ok_or(Flaw::Length)
 }
 
 /// The vector of offsets whose length stands at `at`: the position of its first element, and all elements.
@@ -158,8 +196,8 @@ fn word(buf: &[u8], at: usize) -> Result<usize, Flaw> {
     }
 }
 
-/// `at` is a sum of few 32-bit numbers: where the compiler sees that, the range is one comparison with the length.
 #[inline]
 fn chunk<const N: usize>(buf: &[u8], at: usize) -> Option<[u8; N]> {
-    buf.get(at..at + N)?.first_chunk().copied()
+    // Not `at..at + N`, which would be asked for an overflow, too.
+    buf.get(at..)?.first_chunk().copied()
 }

@@ -2,6 +2,7 @@
 //!
 //! Never copies; the values are slices of the frame.
 
+use std::cell::Cell;
 use std::fmt;
 use std::iter::FusedIterator;
 
@@ -54,7 +55,7 @@ impl<'f> Entries<'f> {
         }
     }
 
-    /// Reads a field and leaves the entries unchecked: see [`Entries::check`].
+    /// Reads a field and leaves the entries unchecked: see [`Entries::place`].
     #[inline(always)]
     pub(super) fn open(
         buf: &'f [u8],
@@ -94,47 +95,65 @@ impl<'f> Entries<'f> {
         Some(entry.unwrap_or_default())
     }
 
-    /// Checks every entry and notes in `places`, one for each, where it lies; `field` is the list's name in the schema.
-    ///
-    /// # Errors
-    /// The first entry that cannot be read.
-    #[inline]
-    pub fn check(&self, field: &'static str, places: &mut [Place]) -> Result<(), Malformed> {
-        let buf = self.buf;
-        let mut layout = Layout::UNKNOWN;
-        let mut at = self.at;
-        for (index, (element, place)) in self.elements.iter().zip(places).enumerate() {
-            match Place::check(buf, at, *element, &mut layout) {
-                Ok(checked) => *place = checked,
-                Err(flaw) => return Err(Malformed::Entry { field, index, flaw }),
+    /// Finds one entry after the other, from index `from` on, and notes where each lies; `places` has one place for
+    /// each entry of the list. Checks names; values are checked by [`Entries::value`]. Ends at the first one whose name
+    /// may be that of `key`; without a key at the first one.
+    #[inline(never)]
+    pub fn find(
+        &self,
+        from: usize,
+        places: &[Cell<Place>],
+        layout: &mut Layout,
+        wanted: Option<u32>,
+    ) -> Search {
+        let any = wanted.is_none();
+        let wanted = wanted.unwrap_or_default();
+        let len = self.elements.len().min(places.len());
+        let (elements, places) = (&self.elements[..len], &places[..len]);
+        let mut known = *layout;
+        let mut at = from;
+        while at < len {
+            // Everything lies behind what points to it, so from here on all is relative to the table.
+            let table = (self.at as usize + at * 4) + u32::from_le_bytes(elements[at]) as usize;
+            let rest = self.buf.get(table..).unwrap_or_default();
+            let place = match known.both(rest, table) {
+                Some((name, value)) => match key_at(rest, name) {
+                    Some(key) => Place::new(key, table + name, table + value),
+                    None => return Search::Broken(at, Flaw::Length),
+                },
+                None => match Place::unusual(self.buf, table, layout) {
+                    Ok(place) => {
+                        known = *layout;
+                        place
+                    }
+                    Err(flaw) => return Search::Broken(at, flaw),
+                },
+            };
+            places[at].set(place);
+            if any || place.key == wanted {
+                return Search::Found(at);
             }
-            at = at.wrapping_add(4);
+            at += 1;
         }
-        Ok(())
+        Search::Ended(at)
     }
 
-    /// The entry at a place that came from [`Entries::check`].
-    #[inline]
-    pub fn at(&self, place: Place) -> Entry<'f> {
-        Entry {
-            name: self.name(place),
-            value: self.value(place),
-        }
-    }
-
-    /// Its name alone.
+    /// The name at a place that came from [`Entries::place`].
     #[inline]
     pub fn name(&self, place: Place) -> &'f [u8] {
-        // Checked when the place was made: never really missing, here and below.
+        // Checked when the place was made: never really missing.
         text_at(self.buf, place.name as usize).unwrap_or_default()
     }
 
-    /// Its value alone.
+    /// The value at a place that came from [`Entries::place`].
+    ///
+    /// # Errors
+    /// It does not lie inside of the frame.
     #[inline]
-    pub fn value(&self, place: Place) -> Option<&'f [u8]> {
+    pub fn value(&self, place: Place) -> Result<Option<&'f [u8]>, Flaw> {
         match place.value {
-            0 => None,
-            value => Some(bytes_at(self.buf, value as usize).unwrap_or_default()),
+            0 => Ok(None),
+            value => bytes_at(self.buf, value as usize).map(Some),
         }
     }
 
@@ -163,6 +182,17 @@ impl<'f> Entries<'f> {
     }
 }
 
+/// How far [`Entries::find`] has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// The entry of this index is wanted.
+    Found(usize),
+    /// None of this or a higher index exists.
+    Ended(usize),
+    /// The entry of this index cannot be read.
+    Broken(usize, Flaw),
+}
+
 /// Where one entry lies in its frame, and what tells its name from most others. Spares those who look up names
 /// several times the way over the tables.
 #[derive(Debug, Clone, Copy, Default)]
@@ -175,20 +205,22 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads the table that the element at `at`, an offset, points to, and checks both texts.
+    /// Reads a table whose fields lie elsewhere than usual, or the first one of a list.
+    #[cold]
+    fn unusual(buf: &[u8], table: usize, layout: &mut Layout) -> Result<Self, Flaw> {
+        let (name, value) = locate(buf, table, layout)?;
+        Ok(Self::new(key(text_at(buf, name)?), name, value))
+    }
+
     #[inline]
-    fn check(buf: &[u8], at: u32, element: [u8; 4], layout: &mut Layout) -> Result<Self, Flaw> {
-        let (name, value) = locate(buf, at as usize, element, layout)?;
-        let text = text_at(buf, name)?;
-        if value != 0 {
-            bytes_at(buf, value)?;
-        }
-        // Inside of the buffer, whose length has 24 bits in a frame and here never more than 32.
-        Ok(Self {
-            key: key(text),
+    fn new(key: u32, name: usize, value: usize) -> Self {
+        // The name is inside of the buffer, whose length has 24 bits in a frame and here never more than 32. A value
+        // that is not stays outside.
+        Self {
+            key,
             name: name as u32,
-            value: value as u32,
-        })
+            value: u32::try_from(value).unwrap_or(u32::MAX),
+        }
     }
 
     /// Whether the entry may have the name of this [`key`]; names that differ may have the same key.
@@ -198,16 +230,39 @@ impl Place {
     }
 }
 
-/// Equal for names that differ in upper and lower case only, and hardly ever for others of the same call.
+/// Equal for names that differ in upper and lower case only, and hardly ever for others of the same call: the end of the
+/// name, and its length.
 #[inline]
 pub fn key(name: &[u8]) -> u32 {
-    match (name.first(), name.last()) {
-        (Some(first), Some(last)) => {
-            let ends = u16::from_be_bytes([first | 0x20, last | 0x20]);
-            u32::from(ends) << 16 | u32::from(name.len() as u16)
+    let len = name.len() as u32;
+    let end = match name.last_chunk() {
+        Some(end) => u32::from_le_bytes(*end),
+        None => {
+            // As in the frame, where the length stands before the name.
+            let mut both = [0; 8];
+            both[..4].copy_from_slice(&len.to_le_bytes());
+            both[4..4 + name.len()].copy_from_slice(name);
+            let end = both.get(name.len()..name.len() + 4);
+            end.and_then(<[u8]>::first_chunk)
+                .map_or(0, |end| u32::from_le_bytes(*end))
         }
-        _ => 0,
-    }
+    };
+    mix(end, len)
+}
+
+/// The key of the name whose length stands at `at`; `None` if it does not lie inside of `rest`.
+#[inline(always)]
+fn key_at(rest: &[u8], at: usize) -> Option<u32> {
+    let rest = rest.get(at..)?;
+    let len = u32::from_le_bytes(*rest.first_chunk()?);
+    let end = rest.get(..len as usize + 4)?.last_chunk()?;
+    Some(mix(u32::from_le_bytes(*end), len))
+}
+
+#[inline(always)]
+fn mix(end: u32, len: u32) -> u32 {
+    // The length's own bytes are among the four of a short name, too.
+    (end | 0x2020_2020) ^ len << 24
 }
 
 impl fmt::Debug for Entries<'_> {
@@ -289,25 +344,19 @@ fn read<'f>(
     element: [u8; 4],
     layout: &mut Layout,
 ) -> Result<Entry<'f>, Flaw> {
-    let (name, value) = locate(buf, at, element, layout)?;
+    let table = at + u32::from_le_bytes(element) as usize;
+    let (name, value) = locate(buf, table, layout)?;
     Ok(Entry {
         name: text_at(buf, name)?,
         value: (value != 0).then(|| text_at(buf, value)).transpose()?,
     })
 }
 
-/// The positions of name and value of the entry that the element at `at`, an offset, points to; 0 for one that is
-/// absent, as an offset never leads back to the start.
+/// The positions of name and value of the entry in a table; 0 for one that is absent, as an offset never leads back to
+/// the start.
 #[inline]
-fn locate(
-    buf: &[u8],
-    at: usize,
-    element: [u8; 4],
-    layout: &mut Layout,
-) -> Result<(usize, usize), Flaw> {
-    let table = at + u32::from_le_bytes(element) as usize;
+fn locate(buf: &[u8], table: usize, layout: &mut Layout) -> Result<(usize, usize), Flaw> {
     let (name, value) = layout.fields(buf, table)?;
-    // No closure and no `Option` in between: this is the innermost loop of a call.
     let name = match name {
         0 => 0,
         offset => follow(buf, table + usize::from(offset))?,

@@ -10,7 +10,8 @@ use crate::protocol::frame;
 use crate::protocol::generated::a6::{self, httpreq_call, httpresp_call};
 use crate::request::answers::Answers;
 use crate::request::edit as edits;
-use crate::request::overlay::List;
+use crate::request::index::Index;
+use crate::request::overlay::Base;
 use crate::request::service::{Ask, AskError};
 
 type Pairs<'a> = &'a [(&'a str, Option<&'a str>)];
@@ -81,8 +82,9 @@ fn change(state: &mut State<'_>, map: u32, edit: u32, name: &str, value: &str) {
 fn reply(message: Message<'_>, plugins: impl FnOnce(&mut State<'_>)) -> Vec<u8> {
     let (arena, answers, mut nobody) = (Bump::new(), Answers::default(), Nobody);
     let deadline = Instant::now() + Duration::from_secs(1);
-    let checked = (message, message.lists(&arena).unwrap());
-    let mut state = State::new(&arena, checked, "route#1", deadline, &answers, &mut nobody);
+    let lists = message.lists(&arena).unwrap();
+    let opened = (message, &lists);
+    let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut nobody);
     plugins(&mut state);
     let mut out = Vec::new();
     write(&state, &mut out).unwrap();
@@ -175,11 +177,8 @@ fn thousands_of_values_of_one_name_are_walked_over_once() {
     let payload = request(&args);
     let call = RequestCall::parse(&payload).unwrap();
     let arena = Bump::new();
-    let map = Overlay::new(
-        List::check(call.args, "args", &arena).unwrap(),
-        false,
-        &arena,
-    );
+    let base = Base::new(Index::new(call.args, "args", &arena));
+    let map = Overlay::new(&base, false, &arena);
     let started = Instant::now();
     let values = (0..).take_while(|nth| map.get(b"a", *nth).is_some());
     assert_eq!(values.count(), 20_000);
@@ -198,11 +197,8 @@ fn values_are_found_in_any_order_of_asking() {
     let payload = request(args);
     let call = RequestCall::parse(&payload).unwrap();
     let arena = Bump::new();
-    let map = Overlay::new(
-        List::check(call.args, "args", &arena).unwrap(),
-        false,
-        &arena,
-    );
+    let base = Base::new(Index::new(call.args, "args", &arena));
+    let map = Overlay::new(&base, false, &arena);
     let get = |name: &str, nth| map.get(name.as_bytes(), nth);
     for _ in 0..2 {
         assert_eq!(get("a", 2), Some(None));

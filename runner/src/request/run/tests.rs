@@ -60,8 +60,9 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
     let (arena, answers, mut gone) = (Bump::new(), Answers::default(), Gone);
     let deadline = Instant::now() + Duration::from_secs(1);
     let message = Message::Request(call);
-    let checked = (message, message.lists(&arena).unwrap());
-    let mut state = State::new(&arena, checked, "route#1", deadline, &answers, &mut gone);
+    let lists = message.lists(&arena).unwrap();
+    let opened = (message, &lists);
+    let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut gone);
     let verdict = run(
         &chain.snapshot(),
         &mut state,

@@ -340,7 +340,7 @@ impl<C: Call> State<C> {
     }
 
     /// Answers whatever is under way with ERROR and closes. Returns a call that waited here.
-    pub(in crate::rpc) fn cut(&mut self, socket: BorrowedFd<'_>) -> Option<C> {
+    pub(in crate::rpc) fn cut(&mut self, socket: BorrowedFd<'_>) -> Option<Box<C>> {
         let asking =
             matches!(&self.phase, Phase::Running(running) if running.exchange == Exchange::Asking);
         let owed = match self.phase {
@@ -391,7 +391,7 @@ impl<C: Call> State<C> {
         };
     }
 
-    pub(in crate::rpc) fn close(&mut self, socket: BorrowedFd<'_>) -> Option<C> {
+    pub(in crate::rpc) fn close(&mut self, socket: BorrowedFd<'_>) -> Option<Box<C>> {
         let _ = rustix::net::shutdown(socket, Shutdown::Both);
         self.input = Input::default();
         self.unwritten = None;

@@ -13,9 +13,13 @@ pub(in crate::rpc) enum Phase<C: Call> {
     /// Between two calls, or inside a frame: [`super::State::at_boundary`] tells.
     Idle,
     /// A call waits until its confs are configured.
-    Pending { call: C, turn: Turn },
+    Pending { call: Box<C>, turn: Turn },
     /// A call waits for the answers to its declared questions.
-    Answers { call: C, turn: Turn, left: usize },
+    Answers {
+        call: Box<C>,
+        turn: Turn,
+        left: usize,
+    },
     /// A frame is being answered, here or on another thread.
     Running(Running<C>),
     /// The last reply is written; what still comes is thrown away until the gateway closes.
@@ -60,7 +64,8 @@ pub(in crate::rpc) enum Exchange {
     Open,
 }
 
-/// What the connection's task has to do next.
+/// What the connection's task has to do next. Calls that wait are boxed: a step is moved several times, and hardly any
+/// call waits.
 pub(in crate::rpc) enum Step<C: Call> {
     /// Wait for bytes, as long as it takes.
     Read,
@@ -71,11 +76,11 @@ pub(in crate::rpc) enum Step<C: Call> {
         turn: Turn,
     },
     /// The confs of this call are ready: ask its questions, if any.
-    Configured { call: C, turn: Turn },
+    Configured { call: Box<C>, turn: Turn },
     /// All questions are answered: run it.
-    Answered { call: C, turn: Turn },
+    Answered { call: Box<C>, turn: Turn },
     /// The call was answered with ERROR, or cannot be answered any more: end it.
-    Failed { call: C },
+    Failed { call: Box<C> },
     /// Wait for something until a time.
     Wait(Wait),
     /// It belongs to nobody: pass it on.
@@ -108,7 +113,7 @@ pub(in crate::rpc) enum Late<C: Call> {
     Nothing,
     /// A call that no thread had: it is to be finished.
     Waiting {
-        call: C,
+        call: Box<C>,
         turn: Turn,
     },
     /// A call that another thread has and will finish.

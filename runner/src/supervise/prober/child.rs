@@ -12,10 +12,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Groups;
-use crate::supervise::control::message::{Examination, FromProbe, ToProbe};
-use crate::supervise::control::{self, Receiver, Sender};
+use crate::supervise::control::{self, Received, Receiver, Sender};
 use crate::supervise::{output, spawn};
 use crate::telemetry::Lines;
 
@@ -24,7 +25,7 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(in crate::supervise) enum Trouble {
     /// Its process ended by itself.
     Ended(ExitStatus),
     /// Somebody killed it: the kernel, when memory ran out.
@@ -42,7 +43,7 @@ impl From<io::Error> for Trouble {
 }
 
 /// A living probe.
-pub(super) struct Child {
+pub(in crate::supervise) struct Child {
     process: Process,
     /// Readable once the process has ended.
     end: OwnedFd,
@@ -61,15 +62,20 @@ struct Process {
 }
 
 impl Child {
-    /// Starts one; each answer may take `deadline`.
-    pub(super) fn start(groups: &Groups, lines: &Lines, deadline: Duration) -> io::Result<Self> {
+    /// Starts one with this hidden subcommand; each answer may take `deadline`.
+    pub(in crate::supervise) fn start(
+        command: &str,
+        groups: &Groups,
+        lines: &Lines,
+        deadline: Duration,
+    ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         // Whoever does not read what we say is as late as who does not answer.
         ours.set_write_timeout(Some(deadline))?;
         ours.set_read_timeout(Some(deadline))?;
         let (log, log_end) = pipe_with(PipeFlags::CLOEXEC)?;
         output::pass_on_log(log, lines.clone())?;
-        let process = Process::start(theirs, groups)?;
+        let process = Process::start(command, theirs, groups)?;
         let (sender, receiver) = control::split(ours)?;
         Ok(Self {
             end: pidfd_open(process.group, PidfdFlags::empty())?,
@@ -81,34 +87,41 @@ impl Child {
         })
     }
 
-    /// Says what to examine. Once.
-    pub(super) fn order(
+    /// Says what to do first; the pipe for its log comes before the other descriptors. Once.
+    pub(in crate::supervise) fn order(
         &mut self,
-        order: Examination,
-        memory: Option<BorrowedFd<'_>>,
+        order: &impl Serialize,
+        others: &[BorrowedFd<'_>],
     ) -> Result<(), Trouble> {
         let log = self.log.take();
-        let descriptors: Vec<_> = log.iter().map(AsFd::as_fd).chain(memory).collect();
-        let order = ToProbe::Examine(Box::new(order));
-        let sent = self.sender.send_with(&order, &[], &descriptors);
+        let log = log.iter().map(AsFd::as_fd);
+        let descriptors: Vec<_> = log.chain(others.iter().copied()).collect();
+        let sent = self.sender.send_with(order, &[], &descriptors);
         self.sent(sent)
     }
 
     /// Asks something.
-    pub(super) fn tell(&mut self, message: &ToProbe, tail: &[u8]) -> Result<(), Trouble> {
-        let sent = self.sender.send_with(message, tail, &[]);
+    pub(in crate::supervise) fn tell(
+        &mut self,
+        message: &impl Serialize,
+        tail: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), Trouble> {
+        let sent = self.sender.send_with(message, tail, descriptors);
         self.sent(sent)
     }
 
     /// The next message.
-    pub(super) fn next(&mut self) -> Result<FromProbe, Trouble> {
+    pub(in crate::supervise) fn next<M: DeserializeOwned>(
+        &mut self,
+    ) -> Result<Received<M>, Trouble> {
         // Both, because a process that it has forked may keep the socket open after its end.
         let ended = self.wait_for(&[self.receiver.as_fd(), self.end.as_fd()], self.deadline)?;
         if ended == 1 {
             return Err(self.ended());
         }
         match self.receiver.receive() {
-            Ok(Some(received)) => Ok(received.message),
+            Ok(Some(received)) => Ok(received),
             Ok(None) => Err(self.ended()),
             Err(cause) if cause.kind() == io::ErrorKind::ConnectionReset => Err(self.ended()),
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
@@ -162,10 +175,10 @@ impl Child {
 }
 
 impl Process {
-    fn start(control: UnixStream, groups: &Groups) -> io::Result<Self> {
+    fn start(command: &str, control: UnixStream, groups: &Groups) -> io::Result<Self> {
         // Before the lock is free again, so that whoever ends all probes ends this one too.
         let mut living = groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let leader = spawn::spawn("probe", control)?;
+        let leader = spawn::spawn(command, control)?;
         let group = spawn::pid(&leader).ok_or_else(|| io::Error::other("it has no number"))?;
         living.insert(group);
         Ok(Self {

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use super::Supervisor;
-use crate::plugins::blame::{Ending, Running, activity};
-use crate::plugins::generation::phase_name;
+use crate::plugins::blame::{Ending, Running};
 use crate::protocol::message::PrepareConf;
 use crate::supervise::reload::Step;
 use crate::supervise::workshop::{Library, Refusal};
@@ -109,7 +108,7 @@ impl Supervisor {
             copy: library.map(|library| library.path.display().to_string()),
             sha256: library.map(|library| library.sha256.to_string()),
             route_key: self.route_key(running.token),
-            doing: doing(running.activity),
+            doing: running.doing(),
         }
     }
 
@@ -133,18 +132,5 @@ impl Supervisor {
         let payload = self.tokens.payload(token)?;
         let conf = PrepareConf::parse(payload).ok()?;
         Some(String::from_utf8_lossy(conf.key).into_owned())
-    }
-}
-
-fn doing(what: u8) -> &'static str {
-    match what {
-        activity::OPEN => "constructor",
-        activity::START => "init_worker",
-        activity::CONFIGURE => "configure",
-        activity::DROP => "drop",
-        activity::EXPORT => "export_state",
-        activity::IMPORT => "import_state",
-        activity::THREAD => "a thread of its own",
-        phase => phase_name(phase.into()),
     }
 }

@@ -69,6 +69,8 @@ struct Leaving {
     worker: Worker,
     reason: Reason,
     since: Instant,
+    /// When it was told to give its connections away.
+    changed: Instant,
     /// Copies that nobody needs after it.
     unneeded: Vec<Library>,
     tries: u8,
@@ -321,6 +323,7 @@ impl Supervisor {
             worker: old,
             reason: next.reason,
             since: next.began,
+            changed: Instant::now(),
             unneeded,
             tries: 0,
             stranded: true,
@@ -397,6 +400,7 @@ impl Supervisor {
             worker,
             reason,
             since,
+            changed,
             unneeded,
             handed,
             mut lines,
@@ -412,7 +416,10 @@ impl Supervisor {
                 }
                 let line = farewell(number, handed);
                 match handed.cut {
-                    0 => tracing::info!("{line}"),
+                    0 => tracing::info!(
+                        gone_after_ms = changed.elapsed().as_millis() as u64,
+                        "{line}"
+                    ),
                     _ => tracing::warn!("{line}"),
                 }
                 lines.push(line);

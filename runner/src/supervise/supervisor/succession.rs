@@ -13,6 +13,8 @@ use crate::supervise::workshop::HandedOver;
 
 /// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long the runner at our path may take to take our connections.
+const ASK: Duration = Duration::from_millis(330);
 /// How long we wait for the worker to have drained. The last log lines need some time after it.
 const STOP: Duration = Duration::from_millis(580);
 
@@ -35,10 +37,19 @@ impl Supervisor {
             return Flow::Break(());
         }
         self.later(STOP, Timer::StopNow);
-        if !replaced || !self.ask_successor() {
-            self.drain();
+        self.asking_successor = replaced && self.ask_successor();
+        match self.asking_successor {
+            true => self.later(ASK, Timer::SuccessorIsLate),
+            false => self.drain(),
         }
         Flow::Continue(())
+    }
+
+    /// The runner at our path had its time.
+    pub(super) fn successor_is_late(&mut self) {
+        if std::mem::take(&mut self.asking_successor) {
+            self.drain();
+        }
     }
 
     /// Asks the runner at our path, on a thread of its own; whether it could be asked.
@@ -55,6 +66,9 @@ impl Supervisor {
 
     /// What the runner at our path says.
     pub(super) fn successor_answered(&mut self, answer: Result<Successor, SuccessorError>) {
+        if !std::mem::take(&mut self.asking_successor) {
+            return; // the calls are being finished already
+        }
         let within = self.time_to_drain();
         match (answer, &self.worker) {
             (Ok(Successor { pid, takes }), Some(worker)) => {

@@ -126,7 +126,10 @@ impl Workshop for Inside {
     ) -> io::Result<()> {
         self.calls.open(served, settle);
         match states.map(states::ask) {
-            Some(Ok(states)) => self.calls.import_states(states),
+            Some(Ok(left)) => {
+                self.calls.were_unused(&left.unused);
+                self.calls.import_states(left.states);
+            }
             Some(Err(cause)) => tracing::warn!(
                 %cause,
                 "the states of confs are lost, as the worker before this one did not give them: limiters start afresh"
@@ -139,7 +142,10 @@ impl Workshop for Inside {
     }
 
     fn export_states(&self, to: OwnedFd) {
-        let given = states::give(to, || self.calls.export_states(states::EXPORT));
+        let given = states::give(to, || states::Left {
+            states: self.calls.export_states(states::EXPORT),
+            unused: self.calls.unused(),
+        });
         if let Err(cause) = given {
             tracing::debug!(%cause, "nobody took the states of confs");
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The name under which the kernel shows what is opened as `path`, a copy in private memory too.
-pub(super) fn mapped_name(path: &Path) -> PathBuf {
+pub(in crate::supervise) fn mapped_name(path: &Path) -> PathBuf {
     let name = fs::read_link(path).unwrap_or_else(|_| path.to_owned());
     without_mark(&name.to_string_lossy()).into()
 }

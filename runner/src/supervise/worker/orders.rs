@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -13,10 +14,14 @@ use super::assigner::Assigner;
 use super::set_level;
 use crate::supervise::control::message::{FromWorker, ToWorker};
 use crate::supervise::control::{Received, Receiver, Sender};
+use crate::supervise::heap;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
 
 /// How long the next library waits for the one before it.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Without an order for this long, what loading took is given back.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Somebody who follows orders.
 pub(super) struct Orders {
@@ -184,7 +189,22 @@ fn load_in_order(
     workshop: &Arc<dyn Workshop>,
     sender: &Sender,
 ) {
-    for order in orders {
+    let mut quiet = true;
+    loop {
+        let order = if quiet {
+            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            orders.recv_timeout(QUIET)
+        };
+        quiet = order.is_err();
+        let order = match order {
+            Ok(order) => order,
+            Err(RecvTimeoutError::Timeout) => {
+                heap::give_back();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match order {
             LoaderOrder::Load(library) => {
                 load_beside(library, <dyn Workshop>::load, workshop, sender);

@@ -1,7 +1,9 @@
-//! States of confs on their way from a worker to the one that takes over: asked for when that has its confs and before it
-//! serves, over a pair of sockets of their own. Lost on any fault, which is logged; a recycle never fails for them.
+//! What a worker leaves to the one that takes over, beside connections: the states of confs, and since when tokens are not
+//! used. Asked for when that one has its confs, and before it serves, over a pair of sockets of its own. Lost on any fault,
+//! which is logged: a recycle never fails for it.
 //!
-//! On the wire: one byte that asks; then u64 length (big-endian), and the states as `request::saved` writes them.
+//! On the wire: one byte that asks; then u64 length (big-endian) and the tokens as JSON, and the same for the states, as
+//! `request::saved` writes them.
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,37 +16,54 @@ use crate::request::saved::{self, SavedState};
 pub(super) const EXPORT: Duration = Duration::from_secs(1);
 /// How long the other side may take: to make its confs ready, or to save and send states.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of all states together at most, with the names of what they belong to.
+/// Bytes of either part at most.
 const MOST: u64 = 2 * saved::MOST as u64;
+
+/// What is left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) states: Vec<SavedState>,
+    /// How long each token has not been used.
+    pub(super) unused: Vec<(u32, Duration)>,
+}
 
 /// Waits until the other side asks, and sends it what `export` makes.
 ///
 /// # Errors
 /// The other side is gone or too slow.
-pub(super) fn give(to: OwnedFd, export: impl FnOnce() -> Vec<SavedState>) -> io::Result<()> {
+pub(super) fn give(to: OwnedFd, export: impl FnOnce() -> Left) -> io::Result<()> {
     let mut to = with_patience(to)?;
     to.read_exact(&mut [0])?;
-    let states = saved::write(&export());
-    to.write_all(&(states.len() as u64).to_be_bytes())?;
-    to.write_all(&states)
+    let Left { states, unused } = export();
+    for part in [serde_json::to_vec(&unused)?, saved::write(&states)] {
+        to.write_all(&(part.len() as u64).to_be_bytes())?;
+        to.write_all(&part)?;
+    }
+    Ok(())
 }
 
-/// Asks the other side for its states.
+/// Asks the other side for what it leaves.
 ///
 /// # Errors
 /// It is gone or too slow, or sends nonsense.
-pub(super) fn ask(from: OwnedFd) -> io::Result<Vec<SavedState>> {
+pub(super) fn ask(from: OwnedFd) -> io::Result<Left> {
     let mut from = with_patience(from)?;
     from.write_all(&[1])?;
+    let unused = serde_json::from_slice(&part(&mut from)?)?;
+    let states = saved::read(&part(&mut from)?).map_err(io::Error::other)?;
+    Ok(Left { states, unused })
+}
+
+fn part(from: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     from.read_exact(&mut length)?;
     let length = u64::from_be_bytes(length);
     let mut bytes = Vec::new();
     let read = from.take(length.min(MOST)).read_to_end(&mut bytes)?;
-    if read as u64 != length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    match read as u64 == length {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
-    saved::read(&bytes).map_err(io::Error::other)
 }
 
 fn with_patience(socket: OwnedFd) -> io::Result<UnixStream> {
@@ -58,23 +77,27 @@ fn with_patience(socket: OwnedFd) -> io::Result<UnixStream> {
 mod tests {
     use super::*;
 
-    fn state(size: usize) -> SavedState {
-        SavedState {
+    fn left(size: usize) -> Left {
+        let state = SavedState {
             conf: [7; 32],
             plugin: "limit-req".to_owned(),
             route_key: "route#1#ext-plugin-pre-req#1".to_owned(),
             version: 3,
             data: vec![9; size],
+        };
+        Left {
+            states: vec![state.clone(), state],
+            unused: vec![(7, Duration::from_millis(1500)), (u32::MAX, Duration::ZERO)],
         }
     }
 
     #[test]
-    fn states_arrive_as_they_were_given_when_they_are_asked_for() {
-        for states in [vec![], vec![state(0), state(1 << 20)]] {
+    fn what_is_left_arrives_as_it_was_given_when_it_is_asked_for() {
+        for left in [Left::default(), left(0), left(1 << 20)] {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let given = states.clone();
+            let given = left.clone();
             let giving = std::thread::spawn(move || give(theirs.into(), || given));
-            assert_eq!(ask(ours.into()).unwrap(), states);
+            assert_eq!(ask(ours.into()).unwrap(), left);
             giving.join().unwrap().unwrap();
         }
     }

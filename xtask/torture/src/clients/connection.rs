@@ -41,6 +41,8 @@ struct InFlight {
     /// The oldest build that may answer.
     oldest: u64,
     crashes: u64,
+    /// It was made while nobody had an answer since a crash.
+    waiting: bool,
 }
 
 impl Connection {
@@ -88,6 +90,7 @@ impl Connection {
             wanted: self.wanted.unwrap_or(now),
             oldest,
             crashes: common.ledger.crashes(),
+            waiting: lock(&common.crash).is_some(),
         });
         match self.stream.write_all(&frame(kind, &payload)) {
             Ok(()) => Ok(()),
@@ -159,9 +162,9 @@ impl Connection {
 
     fn answered(&self, common: &Common, call: &InFlight) {
         let crashes = common.ledger.crashes();
-        let met = match call.crashes == crashes && self.wanted.is_none() {
-            true => Met::Calm,
-            false => Met::Crash,
+        let met = match call.crashes != crashes || call.waiting || self.wanted.is_some() {
+            true => Met::Crash,
+            false => Met::Calm,
         };
         common.ledger.answered(call.wanted.elapsed(), met);
         let mut crash = lock(&common.crash);

@@ -10,50 +10,50 @@ use anyhow::{Context as _, Result, bail};
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What is asked.
-pub(super) struct Request {
+pub(crate) struct Request {
     target: String,
 }
 
 impl Request {
     /// A GET of a path with its query.
-    pub(super) fn get(target: &str) -> Self {
+    pub(crate) fn get(target: &str) -> Self {
         Self {
             target: target.to_owned(),
         }
     }
 
     /// The request as it goes over the wire.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("GET {} HTTP/1.1\r\nHost: demo.test\r\n\r\n", self.target)
     }
 }
 
 /// What came back.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// Status line and headers.
     head: String,
     /// The body, as text.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// Head and body as a person reads them.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{}\n{}", self.head, self.body)
     }
 }
 
 /// One connection.
-pub(super) struct Client(BufReader<TcpStream>);
+pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
     /// Connects.
     ///
     /// # Errors
     /// Nobody listens.
-    pub(super) fn connect(address: SocketAddr) -> Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> Result<Self> {
         let stream =
             TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -65,7 +65,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection breaks, times out, or what comes is no HTTP.
-    pub(super) fn send(&mut self, request: &Request) -> Result<Answer> {
+    pub(crate) fn send(&mut self, request: &Request) -> Result<Answer> {
         self.0.get_mut().write_all(request.text().as_bytes())?;
         let first = self.line()?;
         let status = first

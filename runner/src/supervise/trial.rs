@@ -1,0 +1,83 @@
+//! Tries one library for a person at the command line: the copy, the probe and the verdict that `start` would have, once,
+//! without a supervisor. Nothing of the library runs in this process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::control::message::Start;
+use super::descriptors;
+use super::fingerprint::Trust;
+use super::privileges;
+use super::prober::{self, Job};
+use super::staging::{Outcome, Place, Staging};
+use super::workshop::Refusal;
+use crate::config::Config;
+use crate::telemetry::{Lines, Style};
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Tried {
+    /// It would be loaded. Of the confs these were refused: `route key: reason`.
+    Passed(Vec<String>),
+    /// It said no, or does not fit.
+    Refused(Refusal),
+    /// It ended its process.
+    Ended(String),
+    /// It did not come back.
+    Late(String),
+    /// It could not be tried.
+    Impossible(String),
+}
+
+/// Tries a library with these PREPARE_CONF payloads. Call it on the main thread: the probe ends with the thread. Whose
+/// file it is does not matter here.
+pub fn probe(config: &Config, file: &Path, confs: Vec<Vec<u8>>, lines: &Lines) -> Tried {
+    let staging = Staging {
+        place: Place::Memory,
+        trust: anybody(),
+        allow: None,
+    };
+    let (library, memory) = match staging.stage(file, 1) {
+        Outcome::Staged { library, copy, .. } => (library, Some(copy)),
+        Outcome::Refused(_, refusal) => return Tried::Refused(refusal),
+        Outcome::Unsettled => {
+            return Tried::Impossible("it is being written, or gone again".to_owned());
+        }
+    };
+    let start = match start(config) {
+        Ok(start) => start,
+        Err(error) => return Tried::Impossible(format!("{error:#}")),
+    };
+    let job = Job {
+        library,
+        memory,
+        confs: confs.into_iter().map(Arc::from).collect(),
+        start,
+        again: true,
+    };
+    prober::once(job, lines)
+}
+
+/// Whoever may write a file that is looked at by name.
+pub(super) fn anybody() -> Trust {
+    Trust {
+        root: false,
+        allow_writable: true,
+    }
+}
+
+/// What a child of this process is told first.
+///
+/// # Errors
+/// `worker.user` cannot be had, or the system refuses.
+pub(super) fn start(config: &Config) -> anyhow::Result<Start> {
+    descriptors::close_on_exec().context("inherited descriptors cannot be kept to ourselves")?;
+    Ok(Start {
+        identity: privileges::identity(config.worker.user.as_deref())?,
+        config: config.clone(),
+        supervisor: std::process::id(),
+        style: Style::Text,
+    })
+}

@@ -1,0 +1,202 @@
+//! Makes the archive that people download: the program, the example plugins, configuration, completions, licence and
+//! checksums. Tries it from an empty folder before it says that it is there.
+
+mod build;
+mod smoke;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cargo;
+use build::{Built, Glibc};
+
+/// What stands in the archive beside what is built: file of the project, file in the archive.
+const FILES: [(&str, &str); 4] = [
+    ("runner/LICENSE", "LICENSE"),
+    ("conf/config.yaml", "conf/config.yaml"),
+    ("conf/demo.yaml", "conf/demo.yaml"),
+    ("xtask/src/dist/README.md", "README.md"),
+];
+const SHELLS: [(&str, &str); 3] = [
+    ("bash", "plugin-runner.bash"),
+    ("zsh", "_plugin-runner"),
+    ("fish", "plugin-runner.fish"),
+];
+
+/// Runs the task.
+///
+/// # Errors
+/// An argument is unknown, something does not build, or the archive does not work from an empty folder.
+pub fn run(arguments: Vec<String>) -> Result<()> {
+    let (here, rest): (Vec<_>, Vec<_>) = arguments
+        .into_iter()
+        .partition(|argument| argument == "--here");
+    crate::no_more("dist", &rest)?;
+    let glibc = Glibc::choose(!here.is_empty());
+    let built = build::all(&glibc)?;
+    let folder = cargo::target_folder()?.join("dist");
+    let name = format!("plugin-runner-{}-{}", built.version, built.target);
+    let staged = stage(&built, &folder, &name)?;
+    let needed = newest_glibc(&staged)?;
+    let archive = pack(&folder, &name)?;
+    smoke::run(&archive, &name, needed.as_deref())?;
+    println!("\n{}", archive.display());
+    println!("{} bytes", fs::metadata(&archive)?.len());
+    match needed {
+        Some(version) => {
+            println!("needs glibc {version} or newer, by the symbols that it asks for")
+        }
+        None => println!("asks for no version of glibc"),
+    }
+    Ok(())
+}
+
+/// Lays everything into a fresh folder.
+fn stage(built: &Built, folder: &Path, name: &str) -> Result<PathBuf> {
+    let staged = folder.join(name);
+    if staged.exists() {
+        fs::remove_dir_all(&staged)?;
+    }
+    // The folder that conf/config.yaml names; empty, so that nothing serves that nobody asked for.
+    for part in ["plugins", "example-plugins", "conf", "completions"] {
+        fs::create_dir_all(staged.join(part))?;
+    }
+    let program = staged.join("plugin-runner");
+    lay(&built.program, &program)?;
+    for library in &built.libraries {
+        let file = library.file_name().context("a library has no name")?;
+        lay(library, &staged.join("example-plugins").join(file))?;
+    }
+    for (from, to) in FILES {
+        lay(&cargo::root().join(from), &staged.join(to))?;
+    }
+    let readme = staged.join("README.md");
+    let text = fs::read_to_string(&readme)?.replace("@VERSION@", &built.version);
+    fs::write(readme, text)?;
+    for (shell, file) in SHELLS {
+        let output = Command::new(&program).args(["completions", shell]).output();
+        let output = output.context("starting the program that was built")?;
+        if !output.status.success() || output.stdout.is_empty() {
+            bail!("there are no completions for {shell}");
+        }
+        fs::write(staged.join("completions").join(file), output.stdout)?;
+    }
+    checksums(&staged)?;
+    Ok(staged)
+}
+
+fn lay(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
+}
+
+/// `SHA256SUMS` of everything, as `sha256sum --check` reads it.
+fn checksums(staged: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    files_in(staged, staged, &mut files)?;
+    files.sort();
+    let output = Command::new("sha256sum")
+        .args(&files)
+        .current_dir(staged)
+        .output()
+        .context("starting `sha256sum`")?;
+    if !output.status.success() {
+        bail!("`sha256sum` failed ({})", output.status);
+    }
+    Ok(fs::write(staged.join("SHA256SUMS"), output.stdout)?)
+}
+
+fn files_in(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files_in(root, &path, files)?;
+        } else {
+            files.push(path.strip_prefix(root)?.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The archive: the same bytes for the same content, whoever packs it and when.
+fn pack(folder: &Path, name: &str) -> Result<PathBuf> {
+    let archive = folder.join(format!("{name}.tar.gz"));
+    let tar = folder.join(format!("{name}.tar"));
+    let mut command = Command::new("tar");
+    command.args(["--create", "--format=gnu", "--sort=name", "--numeric-owner"]);
+    command.args(["--owner=0", "--group=0", "--mode=u+w,go=rX"]);
+    command.arg(format!("--mtime=@{}", time_of_the_commit()));
+    command
+        .arg("--file")
+        .arg(&tar)
+        .arg("--directory")
+        .arg(folder);
+    cargo::run(command.arg(name))?;
+    // Without name and time of its own.
+    cargo::run(
+        Command::new("gzip")
+            .args(["--no-name", "--best", "--force"])
+            .arg(&tar),
+    )?;
+    let sum = Command::new("sha256sum")
+        .arg(format!("{name}.tar.gz"))
+        .current_dir(folder)
+        .output()?;
+    fs::write(folder.join(format!("{name}.tar.gz.sha256")), sum.stdout)?;
+    Ok(archive)
+}
+
+/// SOURCE_DATE_EPOCH, else the time of the commit; 0 outside of a repository.
+fn time_of_the_commit() -> String {
+    if let Ok(time) = std::env::var("SOURCE_DATE_EPOCH") {
+        return time;
+    }
+    let output = Command::new("git")
+        .args(["log", "-1", "--format=%ct"])
+        .current_dir(cargo::root())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.ok()
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "0".to_owned())
+}
+
+/// The newest version of glibc that a symbol of any of the programs and libraries wants.
+fn newest_glibc(staged: &Path) -> Result<Option<String>> {
+    let mut files = Vec::new();
+    files_in(staged, staged, &mut files)?;
+    let mut newest: Option<(u32, u32)> = None;
+    for file in files {
+        let bytes = fs::read(staged.join(file))?;
+        if bytes.starts_with(b"\x7fELF") {
+            newest = newest.max(versions(&bytes).max());
+        }
+    }
+    Ok(newest.map(|(major, minor)| format!("{major}.{minor}")))
+}
+
+/// The names of glibc's symbol versions in a file. They stand in its string table, each ended by a zero; a text of
+/// this form elsewhere in the file would count too, so this is never too low.
+fn versions(bytes: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
+    bytes.split(|byte| *byte == 0).filter_map(|text| {
+        let numbers = std::str::from_utf8(text).ok()?.strip_prefix("GLIBC_")?;
+        let (major, rest) = numbers.split_once('.')?;
+        let minor = rest.split('.').next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let bytes = b"\0GLIBC_2.9\0GLIBC_2.28\0GLIBC_2.2.5\0GLIBC_PRIVATE\0xGLIBC_9.9\0";
+        assert_eq!(versions(bytes).max(), Some((2, 28)));
+        assert_eq!(versions(b"none").max(), None);
+    }
+}
