@@ -21,8 +21,10 @@ pub use finding::{Finding, Level};
 pub use glibc::Glibc;
 pub use report::text;
 
+use crate::call::{Outcome, Sample};
 use crate::config::Config;
 use crate::plugins::metadata::About;
+use crate::supervise::rehearsal::Timed;
 use crate::telemetry::Lines;
 
 /// What to look at, beside the file.
@@ -38,6 +40,21 @@ pub struct Options {
     pub glibc: Option<Glibc>,
     /// Configure the plugin with this.
     pub conf: Option<String>,
+    /// Run this call through it.
+    pub sample: Option<Sample>,
+}
+
+/// A sample call.
+#[derive(Debug, Serialize)]
+pub struct Called {
+    /// `GET /`
+    pub call: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Nanoseconds of the first one.
+    pub took_ns: u64,
+    /// The same call again.
+    pub again: Option<Timed>,
 }
 
 /// All that is known of a file.
@@ -77,6 +94,8 @@ pub struct Report {
     pub schema: Option<Value>,
     /// Milliseconds that its probe took.
     pub probe_ms: Option<u64>,
+    /// The sample call.
+    pub call: Option<Called>,
     /// What is to say about it, the gravest first.
     pub findings: Vec<Finding>,
 }

@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and which module does it. Does nothing itself.
 
 mod ask;
+mod call;
 mod check;
 mod completions;
 mod explain;
@@ -64,6 +65,7 @@ pub enum Command {
     LogLevel(log_level::SetLevel),
     New(New),
     Check(check::Check),
+    Call(call::CallOne),
     /// Serve HTTP as the gateway would, for trying plugins without one
     Dev(dev::Options),
     List(List),
@@ -105,6 +107,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(start) => start.run(),
         Command::Check(check) => check.run(),
+        Command::Call(call) => call.run(),
         Command::New(new) => new.run(),
         Command::Dev(options) => dev::run(options),
         Command::List(list) => list.run(),

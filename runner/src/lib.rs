@@ -6,7 +6,8 @@
 //! - [`plugins`]: load, check, configure, call and replace plugin code
 //!
 //! Around them: [`protocol`] (bytes ↔ frame ↔ typed message), [`config`], [`telemetry`], [`cli`], [`exit`], [`dev`], the
-//! local gateway, [`new`], the crate of a new plugin, and [`check`], what is to say about a library. `ARCHITECTURE.md` has the whole picture.
+//! local gateway, [`new`], the crate of a new plugin, [`check`], what is to say about a library, and [`call`], one
+//! call without a gateway. `ARCHITECTURE.md` has the whole picture.
 
 // The system's own ways, in these files: see ARCHITECTURE.md.
 #[cfg(not(target_os = "linux"))]
@@ -14,6 +15,7 @@ compile_error!(
     "plugin-runner runs on Linux only: it stands on its processes, sockets, memfd, inotify and /proc"
 );
 
+pub mod call;
 pub mod check;
 pub mod cli;
 pub mod config;

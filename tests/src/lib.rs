@@ -9,6 +9,7 @@
 
 pub mod artifacts; // the runner and the libraries, built once
 pub mod captures; // what a real gateway was recorded to send
+pub mod command; // commands that ask a running runner
 pub mod dev; // the local gateway as a child process
 pub mod effect; // what a reply makes of a request or response
 pub mod flat; // a reader of FlatBuffers that shares nothing with the runner's
@@ -19,6 +20,15 @@ pub mod log; // what the runner says
 pub mod message; // what the two ends say to each other
 pub mod runner; // the runner as a child process
 pub mod wait; // until a condition holds
+
+/// A folder of a test's own that every user may search: plugins do not run as root.
+pub fn open_folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    folder
+}
 
 /// Says in one line that a test cannot run here.
 pub fn skipped(reason: &str) {

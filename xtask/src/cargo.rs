@@ -114,17 +114,6 @@ pub fn target_folder() -> Result<PathBuf> {
     folder.context("`cargo metadata` names no target folder")
 }
 
-/// The target triple of this machine.
-///
-/// # Errors
-/// rustc does not say.
-pub fn host() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output();
-    let text = String::from_utf8(output.context("starting rustc")?.stdout)?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("`rustc -vV` names no host")?.to_owned())
-}
-
 /// The version of a package of the workspace.
 ///
 /// # Errors
@@ -137,6 +126,17 @@ pub fn version(package: &str) -> Result<String> {
     Ok(version
         .with_context(|| format!("there is no package `{package}`"))?
         .to_owned())
+}
+
+/// The target triple of this machine.
+///
+/// # Errors
+/// rustc does not say.
+pub fn host() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output();
+    let text = String::from_utf8(output.context("starting rustc")?.stdout)?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
 /// The packages under `example-plugins`, by name.

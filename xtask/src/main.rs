@@ -49,12 +49,6 @@ const TASKS: &[Task] = &[
         run: bench::run,
     },
     Task {
-        name: "torture",
-        arguments: "[--swaps N] [--crashes N] [--recycles N] [--seconds S] [--debug] [--help]",
-        about: "swap, break and crash plugins under a load of calls each of whose answers is checked",
-        run: torture::run,
-    },
-    Task {
         name: "dist",
         arguments: "[--here]",
         about: "make the archive that people download, and try it from an empty folder",
@@ -65,6 +59,12 @@ const TASKS: &[Task] = &[
         arguments: "[--to FOLDER] [--without-dist]",
         about: "do what a newcomer does, from a fresh clone to a plugin that serves, and time each step",
         run: walk::run,
+    },
+    Task {
+        name: "torture",
+        arguments: "[--swaps N] [--crashes N] [--recycles N] [--seconds S] [--debug] [--help]",
+        about: "swap, break and crash plugins under a load of calls each of whose answers is checked",
+        run: torture::run,
     },
     Task {
         name: "lint",

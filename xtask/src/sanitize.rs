@@ -4,10 +4,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{cargo, plugins};
 
@@ -124,8 +124,10 @@ fn build(target: &str, folder: &Path) -> Result<()> {
     let mut command = cargo::cargo();
     // With a target of its own, build scripts and macros stay as they are.
     command.args(["build", "--target", target, "--package", "plugin-runner"]);
+    let mut wanted = vec!["plugin-runner".to_owned()];
     for package in cargo::plugin_packages()? {
         command.args(["--package", &package.name]);
+        wanted.push(format!("lib{}.so", package.name.replace('-', "_")));
     }
     command
         .arg("--target-dir")
@@ -137,12 +139,12 @@ fn build(target: &str, folder: &Path) -> Result<()> {
     );
     command.env("RUSTC_BOOTSTRAP", "1");
     let files = cargo::build(&mut command)?;
-    let wanted = |file: &&PathBuf| {
-        file.extension().is_some_and(|kind| kind == "so") || file.ends_with("plugin-runner")
-    };
-    for file in files.iter().filter(wanted) {
-        let name = file.file_name().context("a file without a name")?;
-        plugins::lay_as(file, folder, &name.to_string_lossy())?;
+    for file in &files {
+        // Macros are libraries too.
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if wanted.iter().any(|wanted| *wanted == name) {
+            plugins::lay_as(file, folder, &name)?;
+        }
     }
     Ok(())
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
-use super::Report;
+use serde_json::Value;
+
 use super::finding::{Finding, Level};
+use super::{Called, Report};
+use crate::call::{Outcome, nanoseconds};
 use crate::plugins::metadata::{About, Needs};
 
 /// Names of symbols that are shown.
@@ -73,7 +76,49 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(took) = report.probe_ms {
         rows.push(("probe", format!("opened, started and dropped in {took} ms")));
     }
+    if let Some(schema) = report.schema.as_ref().and_then(keys) {
+        rows.push(("conf", schema));
+    }
+    if let Some(call) = &report.call {
+        rows.push(("call", called(call)));
+    }
     rows
+}
+
+/// The keys of a configuration; `plugin-runner schema` shows all of it.
+fn keys(schema: &Value) -> Option<String> {
+    let keys = schema["properties"].as_object()?.keys();
+    let needed = schema["required"].as_array().into_iter().flatten();
+    let needed: Vec<_> = needed.filter_map(Value::as_str).collect();
+    let keys = keys.map(|key| match needed.contains(&key.as_str()) {
+        true => format!("{key} (needed)"),
+        false => key.clone(),
+    });
+    Some(keys.collect::<Vec<_>>().join(", "))
+}
+
+fn called(call: &Called) -> String {
+    let outcome = match &call.outcome {
+        Outcome::Pass => "passes unchanged".to_owned(),
+        Outcome::Change { .. } => "goes on changed".to_owned(),
+        Outcome::Answer { status: 0, .. } => "is answered".to_owned(),
+        Outcome::Answer { status, .. } => format!("is answered with {status}"),
+        Outcome::Error => "fails: the client gets 503".to_owned(),
+    };
+    let mut text = format!(
+        "{} {outcome} after {}",
+        call.call,
+        nanoseconds(call.took_ns)
+    );
+    if let Some(again) = call.again {
+        let _ = write!(
+            text,
+            "; {} times more: median {}",
+            again.calls,
+            nanoseconds(again.median_ns)
+        );
+    }
+    text
 }
 
 fn plugin(about: &About) -> Vec<(&'static str, String)> {

@@ -1,42 +1,57 @@
-//! What a library's own code does, in a process that is thrown away: opened, started and configured as the runner does it.
+//! What a library's own code does, in processes that are thrown away: opened, started and configured as the runner does it
+//! in its probe; then, in a rehearsal, asked for its schema and run through a sample call.
 
 use std::path::Path;
 use std::time::Instant;
 
 use super::finding::Finding;
-use super::{Options, Report, kinds};
+use super::{Called, Options, Report, kinds};
+use crate::call::{self, Outcome, Run, Sample};
 use crate::dev::frames;
+use crate::plugins::instance::Purpose;
+use crate::supervise::rehearsal::{Broken, Copy, Decided, Rehearsed};
 use crate::supervise::trial::{self, Tried};
+use crate::supervise::workshop::Refusal;
 use crate::telemetry::Lines;
 
-/// The key that confs have here.
-pub(super) const ROUTE_KEY: &str = "route#check#ext-plugin-pre-req#1";
+/// How often the sample call is run again, to time it; it ends earlier if that takes long.
+const AGAIN: u32 = 100;
+/// The key that confs have in the probe.
+const ROUTE_KEY: &str = "route#check#ext-plugin-pre-req#1";
 
-/// Tries it, and configures it with `options.conf` or, if it takes that, with nothing.
+/// Tries it, and configures it with `options.conf` if there is one.
 pub(super) fn probe(file: &Path, options: &Options, lines: &Lines, report: &mut Report) {
     let confs = confs(options, report);
     let started = Instant::now();
     let tried = trial::probe(&options.config, file, confs, lines);
     report.probe_ms = Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-    match tried {
-        Tried::Passed(refusals) => {
-            // It was opened: what it needs was found, wherever it is.
-            report
-                .findings
-                .retain(|finding| finding.id != kinds::MISSING_LIBRARY.id);
-            for refusal in refusals {
-                let reason = refusal.strip_prefix(ROUTE_KEY).unwrap_or(&refusal);
-                let reason = reason.trim_start_matches(": ").to_owned();
-                report.add(Finding::new(&kinds::CONF_REFUSED, reason));
-            }
-        }
-        Tried::Refused(refusal) => {
-            report.add(Finding::new(&kinds::REFUSED, refusal.cause).mended_by(refusal.hint))
-        }
-        Tried::Ended(cause) => report.add(Finding::new(&kinds::CRASHED, cause)),
-        Tried::Late(cause) => report.add(Finding::new(&kinds::HUNG, cause)),
-        Tried::Impossible(cause) => report.add(Finding::new(&kinds::NOT_PROBED, cause)),
+    let finding = match tried {
+        Tried::Passed(refusals) => return passed(file, options, lines, report, refusals),
+        Tried::Refused(refusal) => refused(refusal),
+        Tried::Ended(cause) => Finding::new(&kinds::CRASHED, cause),
+        Tried::Late(cause) => Finding::new(&kinds::HUNG, cause),
+        Tried::Impossible(cause) => Finding::new(&kinds::NOT_PROBED, cause),
+    };
+    report.add(finding);
+}
+
+fn passed(
+    file: &Path,
+    options: &Options,
+    lines: &Lines,
+    report: &mut Report,
+    refusals: Vec<String>,
+) {
+    // It was opened: what it needs was found, wherever it is.
+    report
+        .findings
+        .retain(|finding| finding.id != kinds::MISSING_LIBRARY.id);
+    for refusal in &refusals {
+        let reason = refusal.strip_prefix(ROUTE_KEY).unwrap_or(refusal);
+        let reason = reason.trim_start_matches(": ");
+        report.add(Finding::new(&kinds::CONF_REFUSED, reason));
     }
+    rehearse(file, options, refusals.is_empty(), lines, report);
 }
 
 fn confs(options: &Options, report: &Report) -> Vec<Vec<u8>> {
@@ -47,4 +62,115 @@ fn confs(options: &Options, report: &Report) -> Vec<Vec<u8>> {
     names
         .map(|name| frames::prepare_conf(ROUTE_KEY, &[(name, conf.clone())]))
         .collect()
+}
+
+fn refused(refusal: Refusal) -> Finding {
+    Finding::new(&kinds::REFUSED, refusal.cause).mended_by(refusal.hint)
+}
+
+/// Asks for the schema and, if a configuration or a sample was given, runs a call.
+fn rehearse(file: &Path, options: &Options, calls: bool, lines: &Lines, report: &mut Report) {
+    let sample = options.sample.clone();
+    let sample = sample.or_else(|| options.conf.as_ref().and_then(|_| any_sample(report)));
+    let sample = sample.filter(|_| calls);
+    let conf = options.conf.clone().unwrap_or_default();
+    let names = report.plugins.iter().map(|about| about.name.clone());
+    let names = names.filter(|_| sample.is_some());
+    let chain: Vec<_> = names.map(|name| (name, conf.clone())).collect();
+    let copy = match Copy::of(file, 1) {
+        Ok(copy) => copy,
+        Err(refusal) => return report.add(refused(refusal)),
+    };
+    let run = Run {
+        config: &options.config,
+        purpose: Purpose::Check,
+        libraries: vec![copy],
+        chain: &chain,
+        sample: sample.as_ref(),
+        again: AGAIN,
+    };
+    match call::run(run, lines) {
+        Ok(rehearsed) => told(&rehearsed, sample.as_ref(), report),
+        Err(error) => report.add(Finding::new(&kinds::CALL_FAILED, error.to_string())),
+    }
+}
+
+/// A call that the plugin has a phase for.
+fn any_sample(report: &Report) -> Option<Sample> {
+    let phases: Vec<_> = report
+        .plugins
+        .iter()
+        .flat_map(|about| &about.phases)
+        .collect();
+    let has = |these: [&str; 2]| phases.iter().any(|phase| these.contains(&phase.as_str()));
+    match has(["header_filter", "body_filter"]) && !has(["rewrite", "access"]) {
+        true => Sample::response(200).ok(),
+        false => Sample::request("GET", "/").ok(),
+    }
+}
+
+fn told(rehearsed: &Rehearsed, sample: Option<&Sample>, report: &mut Report) {
+    let schema = rehearsed
+        .started
+        .first()
+        .map(|started| started.schema.clone());
+    report.schema = schema.filter(|schema| !schema.is_null());
+    match &rehearsed.broken {
+        Some(Broken::Refused(refusal)) => report.add(refused(refusal.clone())),
+        Some(Broken::Ended(cause)) => report.add(Finding::new(&kinds::CRASHED, cause)),
+        Some(Broken::Late(cause)) => report.add(Finding::new(&kinds::HUNG, cause)),
+        Some(Broken::Impossible(cause)) => report.add(Finding::new(&kinds::NOT_PROBED, cause)),
+        None => {}
+    }
+    let configured = rehearsed
+        .configured
+        .iter()
+        .flat_map(|configured| &configured.plugins);
+    let refusals: Vec<_> = configured
+        .filter_map(|(_, refusal)| refusal.clone())
+        .collect();
+    if let (Some(sample), Some(called)) = (sample, &rehearsed.called) {
+        let outcome = Outcome::of(&rehearsed.reply);
+        if outcome == Outcome::Error && refusals.is_empty() {
+            report.add(Finding::new(
+                &kinds::CALL_FAILED,
+                failure(rehearsed, sample),
+            ));
+        }
+        undeclared(rehearsed, report);
+        report.call = Some(Called {
+            call: sample.title(),
+            outcome,
+            took_ns: called.took_ns,
+            again: rehearsed.timed,
+        });
+    }
+    for refusal in refusals {
+        report.add(Finding::new(&kinds::CONF_REFUSED, refusal));
+    }
+}
+
+fn failure(rehearsed: &Rehearsed, sample: &Sample) -> String {
+    let failed = |decision| matches!(decision, Decided::Error | Decided::Panic);
+    let step = rehearsed.steps.iter().find(|step| failed(step.decision));
+    let reason = step.map(|step| {
+        let error = step.error.as_deref().unwrap_or("it did not say why");
+        format!("in {}: {error}", step.phase)
+    });
+    let reason = reason.unwrap_or_else(|| "as the reply is too large".to_owned());
+    format!("{} failed {reason}", sample.title())
+}
+
+fn undeclared(rehearsed: &Rehearsed, report: &mut Report) {
+    let asked = rehearsed.steps.iter().flat_map(|step| {
+        let phase = &step.phase;
+        step.asked
+            .iter()
+            .map(move |asked| format!("{asked} in {phase}"))
+    });
+    let asked: Vec<_> = asked.collect();
+    if !asked.is_empty() {
+        let what = format!("it asked undeclared questions: {}", asked.join(", "));
+        report.add(Finding::new(&kinds::UNDECLARED, what));
+    }
 }

@@ -36,7 +36,7 @@ impl Which {
 }
 
 /// What to do about it.
-fn failure(error: AskError) -> Failure {
+pub(super) fn failure(error: AskError) -> Failure {
     let hint = match &error {
         AskError::NotFound(_) => {
             "ask as the runner's user or as root, with the --config that it was started with"

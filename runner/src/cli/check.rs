@@ -31,7 +31,7 @@ pub struct Check {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Read the file only: nothing of it runs. Works for a file that was built for another machine
-    #[arg(long, conflicts_with_all = ["conf"])]
+    #[arg(long, conflicts_with_all = ["conf", "request"])]
     pub metadata_only: bool,
     /// The C library that it is to run on, instead of this machine's
     #[arg(long, value_name = "VERSION")]
@@ -39,6 +39,10 @@ pub struct Check {
     /// Configure the plugin with this, as a route would
     #[arg(long, value_name = "JSON")]
     pub conf: Option<String>,
+    /// Run this request or response through it and time it: a file that looks like HTTP (see `call --help`). With
+    /// --conf alone, `GET /` or, for a plugin of responses, one with status 200
+    #[arg(long, value_name = "FILE")]
+    pub request: Option<PathBuf>,
     /// Also ask this configuration: plugins.allow, enabled, disabled, settings
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -49,15 +53,19 @@ pub struct Check {
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let sample = self.request.as_ref();
+        let sample = sample.map(super::call::sample_in).transpose()?;
         let options = Options {
             config: self.load()?,
             rules: self.config.is_some(),
             metadata_only: self.metadata_only,
             glibc: self.glibc,
             conf: self.conf,
+            sample,
         };
         // What plugins log and print goes to stderr; stdout is for the report.
-        let telemetry = Telemetry::init(Level::Info, Style::Text, Sink::Stderr)?;
+        let style = Style::of(options.config.logging.format, &Sink::Stderr);
+        let telemetry = Telemetry::init(Level::Info, style, Sink::Stderr)?;
         let lines = telemetry.lines();
         let files = self.files.iter();
         let mut reports: Vec<_> = files

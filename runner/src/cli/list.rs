@@ -1,4 +1,4 @@
-//! `list` and `schema`: what the libraries of a folder say of themselves. Needs no runner.
+//! `list` and `schema`: what the libraries of a folder say of themselves, or what a running runner has loaded of them.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,8 +7,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::ask;
 use crate::config::{self, Config, Sources};
 use crate::exit::Failure;
+use crate::supervise::admin::client::{self, AskError};
+use crate::supervise::admin::message::{Answer, Request, Status};
 use crate::supervise::shelf::{Offer, Shelf};
 
 /// Where the plugins are.
@@ -22,12 +25,24 @@ pub struct Place {
     pub plugins: Option<PathBuf>,
 }
 
-/// Show the plugins of a folder, in the order of their priority
+const EXAMPLES: &str = "\
+Examples:
+  What the running runner has loaded; if none runs, what lies in its plugins folder:
+    plugin-runner list
+
+  What a folder holds:
+    plugin-runner list --plugins /srv/plugins";
+
+/// Show the plugins that a running runner has loaded, or those of a folder, in the order of their priority
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct List {
-    /// Everything that is known of each, with its schema, as JSON
+    /// Everything that is known of each, as JSON; of the plugins of a folder, with their schemas
     #[arg(long)]
     pub json: bool,
+    /// The process id of the runner, if there are several
+    #[arg(long, value_name = "PID", conflicts_with = "plugins")]
+    pub pid: Option<u32>,
     #[command(flatten)]
     pub place: Place,
 }
@@ -51,6 +66,9 @@ impl Place {
 
 impl List {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        if let Some(status) = self.running()? {
+            return print_running(&status, self.json);
+        }
         let shelf = Shelf::read(&self.place.load()?)?;
         if self.json {
             return self.print_json(&shelf);
@@ -63,6 +81,23 @@ impl List {
             super::say(&format!("\n{file} cannot serve: {cause}{hint}"));
         }
         Ok(())
+    }
+
+    /// How the runner is that is meant; `None`: a folder was named, or no runner runs.
+    fn running(&self) -> anyhow::Result<Option<Box<Status>>> {
+        if self.place.plugins.is_some() {
+            return Ok(None);
+        }
+        let mut sources = Sources::of_process(self.place.config.clone(), None)
+            .context("cannot tell where this process runs")?;
+        sources.needs_plugins = false;
+        let config = config::load(&sources).context("the configuration is not usable")?;
+        match client::ask(&config, self.pid, &Request::Status) {
+            Ok(Answer::Status(status)) => Ok(Some(status)),
+            Ok(_) => Err(Failure::new("the runner answered another question").into()),
+            Err(AskError::NotFound(None)) => Ok(None),
+            Err(error) => Err(ask::failure(error).into()),
+        }
     }
 
     fn print_json(&self, shelf: &Shelf) -> anyhow::Result<()> {
@@ -123,6 +158,53 @@ impl Schema {
     }
 }
 
+fn print_running(status: &Status, json: bool) -> anyhow::Result<()> {
+    if json {
+        let listed = json!({ "plugins": status.plugins, "libraries": status.libraries });
+        super::say(&serde_json::to_string_pretty(&listed)?);
+        return Ok(());
+    }
+    let mut plugins: Vec<_> = status.plugins.iter().collect();
+    plugins.sort_by_key(|plugin| (-i64::from(plugin.priority), &plugin.name));
+    let mut rows = vec![
+        [
+            "PRIORITY",
+            "PLUGIN",
+            "VERSION",
+            "STATE",
+            "GENERATION",
+            "FILE",
+        ]
+        .map(str::to_owned),
+    ];
+    for plugin in plugins {
+        let last_good = if plugin.last_good {
+            " (last good copy)"
+        } else {
+            ""
+        };
+        let file = plugin.file.file_name().unwrap_or_default();
+        rows.push([
+            plugin.priority.to_string(),
+            plugin.name.clone(),
+            plugin.version.clone(),
+            plugin.state.clone(),
+            plugin.generation.to_string(),
+            file.to_string_lossy().into_owned() + last_good,
+        ]);
+    }
+    super::say(&aligned(&rows));
+    for file in &status.libraries {
+        if let Some(cause) = &file.cause {
+            let hint = file.hint.as_deref();
+            let hint = hint.map_or(String::new(), |hint| format!("\n  hint: {hint}"));
+            let (name, state) = (file.file.display(), &file.state);
+            super::say(&format!("\n{name} is {state}: {cause}{hint}"));
+        }
+    }
+    Ok(())
+}
+
 fn table(shelf: &Shelf) -> String {
     let mut rows =
         vec![["PRIORITY", "PLUGIN", "VERSION", "STATE", "PHASES", "FILE"].map(str::to_owned)];
@@ -138,6 +220,10 @@ fn table(shelf: &Shelf) -> String {
             file.to_string_lossy().into_owned(),
         ]);
     }
+    aligned(&rows)
+}
+
+fn aligned(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 6] = std::array::from_fn(width);
     let line = |row: &[String; 6]| {

@@ -79,3 +79,19 @@ pub fn asked(payload: &[u8]) -> Option<Asked> {
 pub fn answer(result: Option<&[u8]>) -> Vec<u8> {
     wire::extra_info(result)
 }
+
+/// What the runner decided about a request.
+///
+/// # Errors
+/// The payload cannot be read.
+pub fn action(payload: &[u8]) -> Result<Action, String> {
+    reply::action(payload).map_err(|error| error.to_string())
+}
+
+/// What the runner decided about a response.
+///
+/// # Errors
+/// The payload cannot be read.
+pub fn response_change(payload: &[u8]) -> Result<ResponseChange, String> {
+    reply::response_change(payload).map_err(|error| error.to_string())
+}

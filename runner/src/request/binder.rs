@@ -157,7 +157,8 @@ fn known(before: &Bound, binding: &Binding) -> Option<Arc<Chain>> {
     before.chains().get(index).cloned()
 }
 
-fn conf(binding: &Binding) -> Conf {
+/// The conf that a binding stands for.
+pub fn conf(binding: &Binding) -> Conf {
     Conf {
         route_key: format!("binding#{}#{}", binding.scope, binding.plugin),
         plugins: vec![PluginConf {

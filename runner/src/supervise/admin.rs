@@ -8,11 +8,12 @@ pub mod place;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::socket_peercred;
 
@@ -20,8 +21,12 @@ use self::message::{Answer, Request};
 use self::place::Place;
 use super::control;
 
-/// How long somebody may take to ask, and to read the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long somebody may take to ask, however slowly the bytes come.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long somebody may take to read the answer.
+const READING: Duration = Duration::from_secs(5);
+/// Bytes of a question at most.
+const LONGEST_QUESTION: usize = 1 << 16;
 /// How long the supervisor may take to answer: a library may be probed meanwhile.
 const LONGEST: Duration = Duration::from_secs(120);
 /// Questions at once at most.
@@ -51,6 +56,13 @@ impl Admin {
             .name("admin".to_owned())
             .spawn(move || accept(&listener, &ask))?;
         Ok(Self { place })
+    }
+}
+
+impl Admin {
+    /// The socket, if it is not there any more: its folder was removed.
+    pub(super) fn gone(&self) -> Option<PathBuf> {
+        Some(self.place.path()).filter(|path| !path.exists())
     }
 }
 
@@ -93,15 +105,50 @@ fn may_ask(connection: &UnixStream) -> bool {
     socket_peercred(connection.as_fd()).is_ok_and(|peer| peer.uid.is_root() || peer.uid == ours)
 }
 
+/// A message as `control` sends it, from somebody who may be anything but well-behaved.
+fn read_question(connection: &UnixStream) -> io::Result<(Request, Vec<OwnedFd>)> {
+    let until = Instant::now() + PATIENCE;
+    let mut gift = Vec::new();
+    let mut header = [0; 8];
+    read_until(connection, &mut header, &mut gift, until)?;
+    let [a, b, c, d, tail @ ..] = header;
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    if length > LONGEST_QUESTION || tail != [0; 4] {
+        return Err(io::Error::other("the question is too long"));
+    }
+    let mut question = vec![0; length];
+    read_until(connection, &mut question, &mut gift, until)?;
+    Ok((serde_json::from_slice(&question)?, gift))
+}
+
+fn read_until(
+    connection: &UnixStream,
+    mut into: &mut [u8],
+    gift: &mut Vec<OwnedFd>,
+    until: Instant,
+) -> io::Result<()> {
+    while !into.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        connection.set_read_timeout(Some(left))?;
+        match control::read_with_descriptors(connection.as_fd(), into, gift) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => into = &mut into[read..],
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(())
+}
+
 fn answer(connection: UnixStream, ask: &Ask) -> io::Result<()> {
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
-    let (sender, mut receiver) = control::split(connection)?;
-    let Some(question) = receiver.receive::<Request>()? else {
-        return Ok(());
-    };
+    connection.set_write_timeout(Some(READING))?;
+    let (question, gift) = read_question(&connection)?;
+    let (sender, _) = control::split(connection)?;
     let (reply, answer) = sync_channel(1);
-    ask(question.message, question.descriptors, reply);
+    ask(question, gift, reply);
     match answer.recv_timeout(LONGEST) {
         Ok(answer) => sender.send(&answer),
         Err(_) => Err(io::Error::other("the supervisor did not answer")),

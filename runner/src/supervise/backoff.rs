@@ -1,26 +1,38 @@
 //! How long to wait before the next worker. Pure.
+//!
+//! A few in a row start at once: whoever crashes is quarantined after some crashes, and everybody else is to be served
+//! meanwhile. After them there is one a second, however soon workers end. No longer wait: calls of all plugins wait with
+//! it, and the gateway gives them 3 s.
 
 use std::time::Duration;
 
-/// A worker that ended sooner than this did not get anywhere.
-const SOON: Duration = Duration::from_secs(1);
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
+/// Workers that may start one after the other without a wait.
+const AT_ONCE: u32 = 5;
+/// How often one more may.
+const PACE: Duration = Duration::from_secs(1);
 
-/// Counts workers that ended soon, one after the other.
-#[derive(Debug, Default)]
+/// Counts how many workers may start at once.
+#[derive(Debug)]
 pub(super) struct Backoff {
-    soon: u32,
+    /// Time that is saved up: a start takes `PACE` of it.
+    saved: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            saved: PACE * AT_ONCE,
+        }
+    }
 }
 
 impl Backoff {
-    /// A worker ended after living this long: how long to wait. The first one is replaced at once.
+    /// A worker ended after living this long: how long to wait before the next one.
     pub(super) fn after(&mut self, lived: Duration) -> Duration {
-        self.soon = if lived < SOON { self.soon + 1 } else { 0 };
-        match self.soon {
-            0 | 1 => Duration::ZERO,
-            more => LONGEST.min(FIRST * 2u32.saturating_pow((more - 2).min(16))),
-        }
+        self.saved = (self.saved.saturating_add(lived)).min(PACE * AT_ONCE);
+        let wait = PACE.saturating_sub(self.saved);
+        self.saved = self.saved.saturating_sub(PACE);
+        wait
     }
 }
 
@@ -29,14 +41,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_crash_is_free_and_a_row_of_them_is_not() {
+    fn some_crashes_are_free_and_a_row_of_them_is_one_a_second() {
         let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..9)
-            .map(|_| backoff.after(SOON / 2).as_millis())
-            .collect();
-        assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(backoff.after(SOON), Duration::ZERO);
-        assert_eq!(backoff.after(SOON / 2), Duration::ZERO);
-        assert_eq!(backoff.after(SOON / 2), FIRST);
+        let soon = Duration::from_millis(10);
+        let mut time = Duration::ZERO;
+        for start in 1..=100u32 {
+            let wait = backoff.after(soon);
+            assert_eq!(wait.is_zero(), start <= AT_ONCE, "{start}");
+            assert!(wait <= PACE);
+            time += wait + soon;
+        }
+        assert!(time > PACE * 94, "{time:?}");
+    }
+
+    #[test]
+    fn who_lives_a_second_is_replaced_at_once_for_ever() {
+        let mut backoff = Backoff::default();
+        assert!((0..100).all(|_| backoff.after(PACE).is_zero()));
+        assert!((0..AT_ONCE).all(|_| backoff.after(Duration::ZERO).is_zero()));
+        assert_eq!(backoff.after(Duration::ZERO), PACE);
+        assert!(backoff.after(PACE).is_zero(), "it has saved up for one");
     }
 }

@@ -16,6 +16,7 @@ mod reread;
 mod stager;
 mod status;
 mod succession;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -288,30 +289,12 @@ impl Supervisor {
                     return Flow::Break(());
                 }
             }
-            Event::Timer(Timer::LoadsAreOver(number)) if self.is_current(number) => {
-                self.loads_are_over();
-            }
-            Event::Timer(Timer::LoadsAreOver(_) | Timer::RecallsAreOver) => {}
             Event::Question(request, gift, reply) => self.question(request, gift, reply),
             Event::Successor(answer) => self.successor_answered(answer),
-            Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
-            Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
-            Event::Timer(Timer::StartWorker) => self.replace_worker(),
-            Event::Timer(Timer::SuccessorIsLate) => self.successor_is_late(),
-            Event::Timer(Timer::RecycleIsLate(number)) => self.recycle_is_late(number),
-            Event::Timer(Timer::RecycleIsLong(number)) => self.recycle_is_long(number),
-            Event::Timer(Timer::LeavingIsLate(number)) => self.leaving_is_late(number),
-            Event::Timer(Timer::Look) => {
-                self.look_at_budgets();
-                self.look_at_socket();
-            }
-            Event::Timer(Timer::GiveBack) => {
-                self.giving_back = false;
-                heap::give_back();
-            }
-            Event::Timer(Timer::StopNow) => {
-                tracing::warn!("calls were still in flight when the time to stop was over");
-                return Flow::Break(());
+            Event::Timer(timer) => {
+                if self.on_timer(timer).is_break() {
+                    return Flow::Break(());
+                }
             }
         }
         self.serve_if_settled();
@@ -319,64 +302,31 @@ impl Supervisor {
         Flow::Continue(())
     }
 
-    fn dispatch(&mut self, number: u64, event: WorkerEvent) -> Flow {
-        let is = |worker: Option<&Worker>| worker.is_some_and(|worker| worker.number == number);
-        match event {
-            WorkerEvent::Says(FromWorker::Prepare { sequence }, payload) => {
-                self.prepare(number, sequence, payload);
+    fn on_timer(&mut self, timer: Timer) -> Flow {
+        match timer {
+            Timer::LoadsAreOver(number) if self.is_current(number) => {
+                self.loads_are_over();
             }
-            WorkerEvent::Says(FromWorker::Known { sequence }, _) => self.known(number, sequence),
-            event if is(self.worker.as_ref()) => return self.on_worker(event),
-            event if is(self.recycles.next()) => self.on_next(event),
-            event if is(self.recycles.leaving()) => return self.on_leaving(event),
-            // What an earlier worker said does not count any more.
-            _ => {}
-        }
-        Flow::Continue(())
-    }
-
-    fn on_worker(&mut self, event: WorkerEvent) -> Flow {
-        match event {
-            WorkerEvent::Says(message, _) => return self.on_message(message),
-            WorkerEvent::Ended => return self.worker_ended(),
-            WorkerEvent::Disconnected => match &self.worker {
-                // Its end follows.
-                Some(worker) if worker.is_process() => worker.kill(),
-                _ => return self.worker_ended(),
-            },
-        }
-        Flow::Continue(())
-    }
-
-    fn on_message(&mut self, message: FromWorker) -> Flow {
-        match message {
-            FromWorker::Ready => {
-                if let Some(worker) = &mut self.worker {
-                    worker.ready = true;
-                }
+            Timer::LoadsAreOver(_) | Timer::RecallsAreOver => {}
+            Timer::ReportIsLate(number) => self.answer_status(number, None),
+            Timer::ReloadIsLate(number) => self.reload_is_late(number),
+            Timer::StartWorker => self.replace_worker(),
+            Timer::SuccessorIsLate => self.successor_is_late(),
+            Timer::RecycleIsLate(number) => self.recycle_is_late(number),
+            Timer::RecycleIsLong(number) => self.recycle_is_long(number),
+            Timer::LeavingIsLate(number) => self.leaving_is_late(number),
+            Timer::Look => {
+                self.look_at_budgets();
+                self.look_at_socket();
             }
-            FromWorker::Loaded {
-                generation,
-                plugins,
-            } => {
-                if let Some(worker) = &mut self.worker {
-                    worker.loaded += 1;
-                }
-                self.loaded(generation, plugins);
+            Timer::GiveBack => {
+                self.giving_back = false;
+                heap::give_back();
             }
-            FromWorker::Refused {
-                generation,
-                refusal,
-            } => self.refused(generation, &refusal),
-            FromWorker::Forget { token } => self.tokens.forget(token),
-            FromWorker::Stays { conf, on } => self.stays(conf, on),
-            FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
-            FromWorker::Pulse { stuck_threads } => self.pulse(stuck_threads),
-            FromWorker::Serving => self.hand_over(),
-            FromWorker::Drained => return self.worker_has_left(),
-            FromWorker::HandedOver(handed) => return self.handed_to_successor(handed),
-            // Whoever it is from.
-            FromWorker::Prepare { .. } | FromWorker::Known { .. } => {}
+            Timer::StopNow => {
+                tracing::warn!("calls were still in flight when the time to stop was over");
+                return Flow::Break(());
+            }
         }
         Flow::Continue(())
     }

@@ -14,7 +14,7 @@ use super::prober::{self, Job};
 use super::staging::{Outcome, Place, Staging};
 use super::workshop::Refusal;
 use crate::config::Config;
-use crate::telemetry::{Lines, Style};
+use crate::telemetry::{Lines, Sink, Style};
 
 /// What came of it.
 #[derive(Debug)]
@@ -78,6 +78,6 @@ pub(super) fn start(config: &Config) -> anyhow::Result<Start> {
         identity: privileges::identity(config.worker.user.as_deref())?,
         config: config.clone(),
         supervisor: std::process::id(),
-        style: Style::Text,
+        style: Style::of(config.logging.format, &Sink::Stderr),
     })
 }

@@ -178,7 +178,6 @@ fn remove_old(folder: &StateDir) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::generated::a6::{TextEntry, TextEntryArgs, prepare_conf};
 
     const LIBRARY: Sha256 = Sha256([7; 32]);
 
@@ -190,15 +189,7 @@ mod tests {
     }
 
     fn conf(plugin: &str, value: &str) -> Arc<[u8]> {
-        let mut builder = flatbuffers::FlatBufferBuilder::new();
-        let name = Some(builder.create_string(plugin));
-        let value = Some(builder.create_string(value));
-        let entry = TextEntry::create(&mut builder, &TextEntryArgs { name, value });
-        let conf = Some(builder.create_vector(&[entry]));
-        let key = Some(builder.create_string("route#1"));
-        let message = prepare_conf::Req::create(&mut builder, &prepare_conf::ReqArgs { conf, key });
-        builder.finish_minimal(message);
-        builder.finished_data().into()
+        PrepareConf::write("route#1", plugin, value).into()
     }
 
     #[test]

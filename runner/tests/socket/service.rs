@@ -244,7 +244,7 @@ pub(crate) struct FakeWatched(Arc<Fake>);
 
 impl Watched for FakeWatched {
     fn slow(&self, blame: &Blame, elapsed: Duration) {
-        assert!(elapsed >= Duration::from_millis(2));
+        assert!(elapsed >= Duration::from_millis(1));
         self.0.note(Event::Slow(blame.now()));
     }
 

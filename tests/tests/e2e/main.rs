@@ -6,6 +6,8 @@
 )]
 
 mod bindings;
+mod calling;
+mod checking;
 mod compilers;
 mod configuration;
 mod control;
@@ -15,6 +17,7 @@ mod failing;
 mod framing;
 mod frozen;
 mod hanging;
+mod keeping;
 mod kong_plugins;
 mod laying;
 mod limits;
@@ -34,5 +37,6 @@ mod replay;
 mod serving;
 mod socket;
 mod state;
+mod state_folder;
 mod swapping;
 mod takeover;

@@ -137,8 +137,9 @@ fn removing_and_copying_anew_fails_no_call() {
     let token = gateway.prepare(&MARK);
     gateway.request(token, &Request::get("/"));
     let file = runner.setup().plugins().join("libmisbehaving.so");
+    let copy = artifacts::marked("mark-number-0001");
     fs::remove_file(&file).unwrap();
-    fs::write(&file, artifacts::marked("mark-number-0001")).unwrap();
+    fs::write(&file, copy).unwrap();
     wait::until("the new file serves", || {
         let reply = gateway.request(token, &Request::get("/"));
         assert_ne!(reply, UNAVAILABLE);

@@ -61,7 +61,13 @@ pub fn request(token: u32) -> Result<Numbered> {
 }
 
 fn payload(id: u32, token: u32, cookie: &str) -> Vec<u8> {
-    let mut request = Request::get("/api/v1/orders/4711")
+    let mut request = measured(cookie);
+    request.id = id;
+    request.payload(token)
+}
+
+fn measured(cookie: &str) -> Request {
+    Request::get("/api/v1/orders/4711")
         .arg("page", "2")
         .arg("sort", "created_at")
         .arg("fields", "id,total,currency")
@@ -73,9 +79,23 @@ fn payload(id: u32, token: u32, cookie: &str) -> Vec<u8> {
         .header("referer", "https://shop.demo.test/orders?page=1")
         .header("x-forwarded-for", "203.0.113.7")
         .header("x-request-id", REQUEST_ID)
-        .header("cookie", cookie);
-    request.id = id;
-    request.payload(token)
+        .header("cookie", cookie)
+}
+
+/// The frame of a call with this many headers.
+///
+/// # Errors
+/// The call cannot be built.
+pub fn with_headers(token: u32, headers: usize) -> Result<Numbered> {
+    let framed = |id| {
+        let mut request = measured("c");
+        for number in request.headers.len()..headers {
+            request = request.header(&format!("x-header-{number}"), "a value of some length");
+        }
+        request.id = id;
+        frame(HTTP_REQ_CALL, &request.payload(token))
+    };
+    Numbered::of(framed(0x0101_0101), &framed(0x0202_0202))
 }
 
 /// The frame of PREPARE_CONF for a chain.

@@ -71,7 +71,7 @@ fn has(tool: &str) -> bool {
 }
 
 fn load(server: &Server, calls: &Calls, count: usize) -> Result<()> {
-    let mut load = Load::new(&server.socket(), calls, CONNECTIONS)?;
+    let mut load = Load::new(&server.socket(), std::slice::from_ref(calls), CONNECTIONS)?;
     let counted = load.run(Duration::from_secs(300), count)?;
     ensure!(counted.calls == count, "{} calls of {count}", counted.calls);
     Ok(())

@@ -2,6 +2,7 @@
 //! `bench` puts it together; `cargo xtask bench` starts that.
 
 pub mod call;
+pub mod cases;
 pub mod guard;
 pub mod limit;
 pub mod load;

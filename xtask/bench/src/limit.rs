@@ -5,8 +5,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use e2e::gateway::frame;
+use e2e::message::{EXTRA_INFO, HTTP_RESP_CALL, Response, answer_payload};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 
@@ -77,4 +80,39 @@ impl Connection {
         self.missing = self.missing.saturating_sub(read);
         self.missing > 0 || self.stream.write_all(reply).is_ok()
     }
+}
+
+/// Serves until it is killed: asks for a body, reads it, and replies with `size` bytes; a thread for each connection.
+///
+/// # Errors
+/// The socket cannot be bound.
+pub fn serve_bodies(socket: &Path, size: usize) -> Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    let headers = [("content-type", "text/plain")];
+    let question = frame(EXTRA_INFO, &answer_payload(None));
+    let body = vec![b'y'; size];
+    let mut reply = Response::new(200, &headers).payload(0);
+    reply.extend_from_slice(&body);
+    let reply = Arc::new(frame(HTTP_RESP_CALL, &reply[..size.min((1 << 24) - 1)]));
+    let question = Arc::new(question);
+    for stream in listener.incoming() {
+        let (mut stream, question, reply) = (stream?, Arc::clone(&question), Arc::clone(&reply));
+        std::thread::spawn(move || {
+            let mut room = Vec::new();
+            let mut head = [0; 4];
+            while stream.read_exact(&mut head).is_ok() {
+                let [kind, a, b, c] = head;
+                room.resize(u32::from_be_bytes([0, a, b, c]) as usize, 0);
+                let answer = if kind == EXTRA_INFO {
+                    &reply
+                } else {
+                    &question
+                };
+                if stream.read_exact(&mut room).is_err() || stream.write_all(answer).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(())
 }

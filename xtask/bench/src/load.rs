@@ -41,8 +41,23 @@ pub struct Counted {
 /// The runner refuses it, or there is none.
 pub fn prepare(socket: &Path, conf: &[(String, String)]) -> Result<u32> {
     let mut stream = connect(socket)?;
-    stream.write_all(&call::prepare(conf))?;
-    let frame = read_frame(&mut stream)?;
+    token_of(&ask(&mut stream, &call::prepare(conf))?)
+}
+
+/// Writes a frame and reads the next one, whatever it is.
+///
+/// # Errors
+/// None comes.
+pub fn ask(stream: &mut UnixStream, frame: &[u8]) -> Result<Vec<u8>> {
+    stream.write_all(frame)?;
+    read_frame(stream)
+}
+
+/// The token in the answer to PREPARE_CONF.
+///
+/// # Errors
+/// It is another frame.
+pub fn token_of(frame: &[u8]) -> Result<u32> {
     let (kind, payload) = (frame[0], &frame[4..]);
     ensure!(
         kind == PREPARE_CONF,
@@ -64,7 +79,11 @@ pub fn one_call(socket: &Path, calls: &Calls) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn connect(socket: &Path) -> Result<UnixStream> {
+/// Connects; a server that does not answer for long ends the measurement.
+///
+/// # Errors
+/// Nobody accepts.
+pub fn connect(socket: &Path) -> Result<UnixStream> {
     let stream = UnixStream::connect(socket);
     let stream = stream.with_context(|| format!("connecting to {}", socket.display()))?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -100,14 +119,14 @@ struct Connection {
 }
 
 impl Load {
-    /// Connects.
+    /// Connects. Each connection makes one of `calls`, in turn.
     ///
     /// # Errors
     /// Nobody accepts.
-    pub fn new(socket: &Path, calls: &Calls, connections: usize) -> Result<Self> {
+    pub fn new(socket: &Path, calls: &[Calls], connections: usize) -> Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut made = Vec::with_capacity(connections);
-        for number in 0..connections {
+        for (number, calls) in calls.iter().cycle().take(connections).enumerate() {
             let stream = connect(socket)?;
             stream.set_nonblocking(true)?;
             let data = epoll::EventData::new_u64(number as u64);

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use bench::cases::{self, Finding, Setup};
 use bench::guard::{CPU_RATIO, INSTRUCTIONS};
 use bench::rounds::{Effort, Row};
 use bench::server::Server;
 use bench::{guard, limit, load, plot, process, report, rounds, server, start};
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Map, json};
 
 /// The plugin of this repository that is measured.
 const PLUGIN: &str = "bench-headers";
@@ -65,6 +66,9 @@ struct Options {
     /// Keeps callgrind's counts, for `callgrind_annotate`
     #[arg(long)]
     profile: Option<PathBuf>,
+    /// Measures only these, in this order: `table`, `starts`, `blocking`, `swaps`, `sizes`, `bodies`
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
     /// Only tells whether the runner has become slower: for continuous integration
     #[arg(long)]
     guard: bool,
@@ -72,7 +76,13 @@ struct Options {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("limit") {
+    let first = arguments.next();
+    if first.as_deref() == Some("limit-of-bodies") {
+        let (socket, size) = (arguments.next(), arguments.next());
+        let size = size.unwrap_or_default().parse()?;
+        return limit::serve_bodies(&PathBuf::from(socket.unwrap_or_default()), size);
+    }
+    if first.as_deref() == Some("limit") {
         let (socket, reply) = (arguments.next(), arguments.next());
         let reply = fs::read(reply.unwrap_or_default())?;
         return limit::serve(&PathBuf::from(socket.unwrap_or_default()), &reply);
@@ -81,7 +91,49 @@ fn main() -> Result<()> {
     if options.guard {
         return judge(&options);
     }
-    measure(&options)
+    if options.rows.iter().all(|row| row == "table") {
+        return measure(&options);
+    }
+    measure_cases(&options)
+}
+
+/// The rows that were asked for by name.
+fn measure_cases(options: &Options) -> Result<()> {
+    let setup = Setup {
+        runner: &options.runner,
+        plugins: &options.plugins,
+        seconds: options.seconds,
+        rounds: options.rounds.max(1),
+    };
+    let mut all = Map::new();
+    let mut ratios = Vec::new();
+    for name in &options.rows {
+        if name == "table" {
+            measure(options)?;
+            continue;
+        }
+        let findings = cases::measure(name, &setup)?;
+        let findings = findings.with_context(|| {
+            format!(
+                "there are no rows `{name}`: `table`, {}",
+                cases::NAMES.join(", ")
+            )
+        })?;
+        for finding in &findings {
+            println!("{}", finding.line());
+            ratios.extend(finding.ratio());
+        }
+        let findings: Vec<_> = findings.iter().map(Finding::json).collect();
+        all.insert(name.clone(), findings.into());
+    }
+    if let Some(file) = &options.plot {
+        plot::bars(file, &ratios)?;
+    }
+    if let Some(file) = &options.json {
+        let all = json!({ "machine": report::machine(), "rows": all });
+        fs::write(file, format!("{all:#}\n"))?;
+    }
+    Ok(())
 }
 
 fn chain(length: usize) -> Vec<(String, String)> {
@@ -205,13 +257,15 @@ impl Servers {
             name: "limit".to_owned(),
             socket: self.limit.socket(),
             pid: self.limit.pid(),
-            calls: server::limit_calls(&reply)?,
+            calls: vec![server::limit_calls(&reply)?],
+            connections: None,
         }];
         for (name, length) in [("runner", 1), ("runner, chain", CHAIN)] {
             let socket = self.runner.socket();
             rows.push(Row {
                 name: name.to_owned(),
-                calls: server::runner_calls(&socket, &chain(length), "x-bench")?,
+                calls: vec![server::runner_calls(&socket, &chain(length), "x-bench")?],
+                connections: None,
                 socket,
                 pid: self.runner.pid(),
             });
@@ -223,7 +277,8 @@ impl Servers {
                 name: options.name.clone(),
                 socket: socket.clone(),
                 pid,
-                calls: server::runner_calls(socket, &conf, &options.header)?,
+                calls: vec![server::runner_calls(socket, &conf, &options.header)?],
+                connections: None,
             });
         }
         Ok(rows)

@@ -25,6 +25,39 @@ pub fn draw(file: &Path, figures: &[Figures]) -> Result<()> {
     root.present().map_err(|error| anyhow!("{error}"))
 }
 
+/// Draws one bar for each ratio; the line is at 1.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn bars(file: &Path, ratios: &[(String, f64)]) -> Result<()> {
+    let height = 60 + 24 * ratios.len() as u32;
+    let root = SVGBackend::new(file, (900, height)).into_drawing_area();
+    root.fill(&WHITE).map_err(|error| anyhow!("{error}"))?;
+    let most = ratios.iter().map(|(_, ratio)| *ratio).fold(1.5, f64::max);
+    let place = |ratio: f64| 400 + (ratio / most * 420.0) as i32;
+    let font = ("sans-serif", 14);
+    for (row, (name, ratio)) in ratios.iter().enumerate() {
+        let top = 36 + 24 * row as i32;
+        let bar = Rectangle::new(
+            [(400, top), (place(*ratio), top + 16)],
+            BLUE.mix(0.5).filled(),
+        );
+        root.draw(&bar).map_err(|error| anyhow!("{error}"))?;
+        for (text, x) in [
+            (name.clone(), 12),
+            (format!("{ratio:.2}"), place(*ratio) + 6),
+        ] {
+            let text = Text::new(text, (x, top + 2), font);
+            root.draw(&text).map_err(|error| anyhow!("{error}"))?;
+        }
+    }
+    let line = PathElement::new([(place(1.0), 30), (place(1.0), height as i32 - 12)], RED);
+    root.draw(&line).map_err(|error| anyhow!("{error}"))?;
+    let title = Text::new("against the usual, or the limit (red: 1)", (12, 8), font);
+    root.draw(&title).map_err(|error| anyhow!("{error}"))?;
+    root.present().map_err(|error| anyhow!("{error}"))
+}
+
 fn panel(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,

@@ -11,7 +11,7 @@ use crate::load::{Calls, Load};
 use crate::process;
 
 /// One server to measure.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// As it is shown.
     pub name: String,
@@ -19,8 +19,10 @@ pub struct Row {
     pub socket: PathBuf,
     /// Its process; those below it count, too.
     pub pid: i32,
-    /// What it is asked.
-    pub calls: Calls,
+    /// What it is asked: each connection makes one of these, in turn.
+    pub calls: Vec<Calls>,
+    /// Connections, if not as many as with the other rows.
+    pub connections: Option<usize>,
 }
 
 /// How long to measure.
@@ -108,6 +110,7 @@ pub fn measure(rows: &[Row], connections: usize, effort: Effort) -> Result<Vec<F
 }
 
 fn sample(row: &Row, connections: usize, time: Duration) -> Result<Sample> {
+    let connections = row.connections.unwrap_or(connections);
     let mut load = Load::new(&row.socket, &row.calls, connections)?;
     // A new connection, a cold cache, a watchdog at rest: not what is measured.
     load.run(time / 5, usize::MAX)?;

@@ -21,10 +21,14 @@ const START: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     folder: TempDir,
+    command: Command,
 }
 
 /// A folder that the worker may enter under another user; short, for the path of a socket.
-fn folder() -> Result<TempDir> {
+///
+/// # Errors
+/// It cannot be made.
+pub fn folder() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("bench").tempdir()?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     Ok(folder)
@@ -41,10 +45,7 @@ impl Server {
         fs::write(&file, reply)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("limit").arg(folder.path().join("s")).arg(file);
-        let server = Self {
-            child: command.stdin(Stdio::null()).spawn()?,
-            folder,
-        };
+        let server = Self::spawn(command, folder)?;
         server.wait(|socket| load::one_call(socket, &limit_calls(reply)?).map(drop))?;
         Ok(server)
     }
@@ -59,7 +60,28 @@ impl Server {
         wrapper: &[String],
         more: &[&str],
     ) -> Result<Self> {
+        Self::wrapped(program, plugins, wrapper, more, &[])
+    }
+
+    /// As [`Server::runner`], with further files beside its configuration.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn runner_with(program: &Path, plugins: &Path, files: &[(&str, &str)]) -> Result<Self> {
+        Self::wrapped(program, plugins, &[], &[], files)
+    }
+
+    fn wrapped(
+        program: &Path,
+        plugins: &Path,
+        wrapper: &[String],
+        more: &[&str],
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
         let folder = folder()?;
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text)?;
+        }
         let config = folder.path().join("config.yaml");
         fs::write(&config, "state:\n  dir: state\nlogging:\n  file: log\n")?;
         let mut words = wrapper.iter();
@@ -75,10 +97,40 @@ impl Server {
         command.arg("--plugins").arg(plugins).args(more);
         let socket = format!("unix:{}", folder.path().join("s").display());
         command.env("APISIX_LISTEN_ADDRESS", socket);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(Stdio::null()).spawn();
-        let child = child.with_context(|| format!("starting {}", program.display()))?;
-        Ok(Self { child, folder })
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self::spawn(command, folder).with_context(|| format!("starting {}", program.display()))
+    }
+
+    fn spawn(mut command: Command, folder: TempDir) -> Result<Self> {
+        let child = command.stdin(Stdio::null()).spawn()?;
+        Ok(Self {
+            child,
+            folder,
+            command,
+        })
+    }
+
+    /// Starts it once more, in the same folder, when it has ended.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child = self.command.spawn()?;
+        Ok(())
+    }
+
+    /// A server that asks for a body of any size and answers with one of `size` bytes.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn limit_of_bodies(size: usize) -> Result<Self> {
+        let folder = folder()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("limit-of-bodies").arg(folder.path().join("s"));
+        command.arg(size.to_string());
+        let server = Self::spawn(command, folder)?;
+        server.wait(|socket| load::connect(socket).map(drop))?;
+        Ok(server)
     }
 
     /// Waits until `ask` succeeds.
@@ -152,7 +204,14 @@ pub fn limit_calls(reply: &[u8]) -> Result<Calls> {
 /// # Errors
 /// The runner refuses the chain.
 pub fn runner_calls(socket: &Path, conf: &[(String, String)], header: &str) -> Result<Calls> {
-    let token = load::prepare(socket, conf)?;
+    calls_of(load::prepare(socket, conf)?, header)
+}
+
+/// Describes the calls of a token.
+///
+/// # Errors
+/// The call cannot be built.
+pub fn calls_of(token: u32, header: &str) -> Result<Calls> {
     Ok(Calls {
         request: call::request(token)?,
         expected: Expected::Header(header.to_owned()),

@@ -13,6 +13,7 @@ use super::message::{
     Called, Configured, Decided, FromRehearsal, Started, Step, Timed, ToRehearsal,
 };
 use super::view::View;
+use crate::config::Level;
 use crate::dev::frames::{self, Asked};
 use crate::plugins::blame;
 use crate::plugins::generation::{Generation, phase_name};
@@ -31,7 +32,7 @@ use crate::supervise::descriptors::take_stdin;
 use crate::supervise::leave::leave;
 use crate::supervise::workshop::{Library, Refusal};
 use crate::supervise::{fit, privileges};
-use crate::telemetry::{Sink, Telemetry};
+use crate::telemetry::{self, Sink, Telemetry};
 
 /// The token of the only chain.
 pub(super) const TOKEN: u32 = 1;
@@ -76,7 +77,6 @@ pub(super) fn main() -> anyhow::Result<()> {
             answers: BTreeMap::new(),
             asked,
         },
-        generations: Vec::new(),
         copies: Vec::new(),
         call: None,
         watching,
@@ -101,7 +101,6 @@ struct Stage {
     calls: Calls,
     sender: Sender,
     gateway: Gateway,
-    generations: Vec<Arc<Generation>>,
     /// Held, as the copies are opened by their paths.
     copies: Vec<OwnedFd>,
     call: Option<(CallKind, Vec<u8>)>,
@@ -163,7 +162,6 @@ impl Stage {
             started_ns: ns(starting.elapsed()),
         };
         self.calls.registry().add(&generation);
-        self.generations.push(generation);
         Ok(started)
     }
 
@@ -242,13 +240,19 @@ impl Stage {
         let deadline = begun + self.calls.config().calls.deadline;
         call.run(deadline, &Blame::of_this_thread(), &mut self.gateway, reply);
         let took_ns = ns(begun.elapsed());
-        call.finish(true);
+        if self.watching.load(Ordering::Relaxed) {
+            call.finish(true);
+        }
         Ok(Called { took_ns, declared })
     }
 
-    /// Not watched: nobody but the clock looks at it.
+    /// Not watched and not logged: nobody but the clock looks at it.
     fn again(&mut self, times: u32, within: Duration) -> anyhow::Result<Timed> {
         self.watching.store(false, Ordering::Relaxed);
+        telemetry::set_level(Level::Error);
+        for generation in self.calls.registry().alive() {
+            generation.set_level(Level::Error as u32);
+        }
         let begun = Instant::now();
         let mut took = Vec::new();
         for _ in 0..times {

@@ -1,6 +1,7 @@
 //! The file with the bindings: read at the start and whenever it changes. A file with faults changes nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::reread::Reread;
 use super::{Event, Supervisor};
 use crate::config::{self, Binding, Config};
+use crate::protocol::message::PrepareConf;
+use crate::request::binder;
 use crate::supervise::admin::message;
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::fingerprint::Fingerprint;
@@ -51,6 +54,18 @@ impl Bindings {
             file: Some(file),
             read,
             fault: None,
+        })
+    }
+
+    /// What each stands for, as the gateway would have sent it.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = Arc<[u8]>> {
+        let confs = self.read.iter().map(binder::conf);
+        confs.flat_map(|conf| {
+            let key = conf.route_key;
+            conf.plugins.into_iter().map(move |plugin| {
+                let value = String::from_utf8_lossy(&plugin.value);
+                PrepareConf::write(&key, &plugin.name, &value).into()
+            })
         })
     }
 

@@ -32,6 +32,7 @@ impl Supervisor {
     }
 
     pub(super) fn scanned(&mut self, scan: Result<Scan, FolderError>) {
+        self.miss_admin();
         if self.questions.scanned()
             && let Some(watch) = &self.libraries.watch
         {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Supervisor;
-use crate::supervise::prober::{Job, ProbeReport, Verdict};
+use crate::supervise::prober::{Confs, Job, ProbeReport, Verdict};
 use crate::supervise::workshop::{Library, Refusal};
 
 impl Supervisor {
@@ -19,11 +19,7 @@ impl Supervisor {
             Ok(memory) => prober.examine(Job {
                 library,
                 memory,
-                confs: self
-                    .tokens
-                    .live()
-                    .map(|(_, conf)| Arc::clone(conf))
-                    .collect(),
+                confs: self.live_confs(),
                 start: self.outset(),
                 again,
             }),
@@ -39,6 +35,12 @@ impl Supervisor {
                 });
             }
         }
+    }
+
+    /// Those of routes, and those of bindings.
+    fn live_confs(&self) -> Confs {
+        let of_routes = self.tokens.live().map(|(_, conf)| Arc::clone(conf));
+        of_routes.chain(self.bindings.payloads()).collect()
     }
 
     pub(super) fn probed(&mut self, report: ProbeReport) {

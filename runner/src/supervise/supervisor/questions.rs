@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::by_hand::Decision;
 use super::{Supervisor, Timer};
 use crate::config::Level;
-use crate::supervise::admin::Reply;
 use crate::supervise::admin::message::{Answer, Request};
+use crate::supervise::admin::{Admin, Reply};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::workshop::Report;
 use crate::telemetry;
@@ -121,6 +121,18 @@ impl Supervisor {
             None => Answer::Failed { lines },
         };
         let _ = reply.send(answer);
+    }
+
+    /// Says once that the admin socket was removed: with it went, as a rule, all of `state.dir`.
+    pub(super) fn miss_admin(&mut self) {
+        if let Some(path) = self.admin.as_ref().and_then(Admin::gone) {
+            tracing::warn!(
+                hint = "restart the runner when it suits; until then what serves goes on, and nothing new outlives it",
+                "{} is gone: nobody can ask how it goes, and state.dir was removed perhaps",
+                path.display()
+            );
+            self.admin = None;
+        }
     }
 
     pub(super) fn take_level(&mut self, level: Level) {

@@ -4,6 +4,9 @@
 //! Until the new worker serves, the old one is the worker, and nothing is lost when the new one fails. From then on the new
 //! one is, and the old one only finishes its calls.
 
+mod budgets;
+mod leaving;
+
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -336,123 +339,6 @@ impl Supervisor {
         self.hand_over();
     }
 
-    /// Lets the leaving worker give its connections to the one that serves.
-    pub(super) fn hand_over(&mut self) {
-        let (Some(worker), Some(leaving)) = (&self.worker, &mut self.recycles.leaving) else {
-            return;
-        };
-        if !leaving.stranded || !worker.serving || self.stopping.is_some() {
-            return;
-        }
-        let within = self.config.calls.deadline + SLOW_READERS;
-        let number = leaving.worker.number;
-        leaving.tries += 1;
-        match pair() {
-            Ok((gives, takes)) if leaving.tries <= TRIES => {
-                leaving.stranded = false;
-                worker.tell_with(ToWorker::Adopt, Vec::new(), vec![takes]);
-                let order = ToWorker::HandOver { within };
-                leaving.worker.tell_with(order, Vec::new(), vec![gives]);
-            }
-            _ => leaving.worker.tell(ToWorker::Drain { within }),
-        }
-        self.later(within + SILENCE, Timer::LeavingIsLate(number));
-    }
-
-    /// From the worker that finishes what it has.
-    pub(super) fn on_leaving(&mut self, event: WorkerEvent) -> Flow {
-        let Some(leaving) = &mut self.recycles.leaving else {
-            return Flow::Continue(());
-        };
-        match event {
-            WorkerEvent::Says(FromWorker::HandedOver(handed), _) if handed.broken => {
-                leaving.stranded = true;
-                self.hand_over();
-            }
-            WorkerEvent::Says(FromWorker::HandedOver(handed), _) => {
-                leaving.handed = Some(handed);
-                leaving.worker.kill();
-            }
-            WorkerEvent::Says(FromWorker::Drained, _) => {
-                leaving.handed.get_or_insert_default();
-                leaving.worker.kill();
-            }
-            WorkerEvent::Says(..) => {}
-            WorkerEvent::Disconnected => leaving.worker.kill(),
-            WorkerEvent::Ended => return self.leaving_ended(),
-        }
-        Flow::Continue(())
-    }
-
-    pub(super) fn leaving_is_late(&mut self, number: u64) {
-        let leaving = self.recycles.leaving.as_ref();
-        if let Some(leaving) = leaving.filter(|leaving| leaving.worker.number == number) {
-            tracing::warn!("worker {number} does not come to its end and is killed");
-            leaving.worker.kill();
-        }
-    }
-
-    fn leaving_ended(&mut self) -> Flow {
-        let Some(leaving) = self.recycles.leaving.take() else {
-            return Flow::Continue(());
-        };
-        let Leaving {
-            worker,
-            reason,
-            since,
-            changed,
-            unneeded,
-            handed,
-            mut lines,
-            ..
-        } = leaving;
-        let number = worker.number;
-        let (cause, ending) = worker.bury();
-        self.forget_worker(number);
-        let outcome = match handed {
-            Some(handed) => {
-                if let Reason::StuckThreads(_) = reason {
-                    self.log_culprit(&ending);
-                }
-                let line = farewell(number, handed);
-                match handed.cut {
-                    0 => tracing::info!(
-                        gone_after_ms = changed.elapsed().as_millis() as u64,
-                        "{line}"
-                    ),
-                    _ => tracing::warn!("{line}"),
-                }
-                lines.push(line);
-                Ok(())
-            }
-            None => {
-                let line = format!("worker {number} ended before it had finished its calls");
-                tracing::error!(cause, "{line}");
-                self.log_culprit(&ending);
-                self.count_crash_of_leaving(&ending);
-                lines.push(line.clone());
-                Err(line)
-            }
-        };
-        unneeded.iter().for_each(|library| self.discard(library));
-        let answer = match outcome {
-            Ok(()) => Answer::Done { lines },
-            Err(_) => Answer::Failed { lines },
-        };
-        self.note_recycle(reason, since, outcome);
-        self.answer_recycles(&answer);
-        self.has_left(number)
-    }
-
-    /// The build is counted, not held: the worker that serves has it, too, and is not taken away from anybody for it.
-    fn count_crash_of_leaving(&mut self, ending: &Ending) {
-        let culprit = ending.culprit.map(|culprit| culprit.running.generation);
-        let guilty = culprit.and_then(|generation| self.library_of(generation));
-        if let Some(sha256) = guilty.map(|library| library.sha256) {
-            let _ = self.libraries.quarantine.crashed(sha256, Instant::now());
-        }
-    }
-
     fn note_recycle(&mut self, reason: Reason, began: Instant, outcome: Result<(), String>) {
         match outcome {
             Ok(()) => self.recycles.done += 1,
@@ -465,17 +351,6 @@ impl Supervisor {
             took_ms: began.elapsed().as_millis() as u64,
             fault: outcome.err(),
         });
-    }
-
-    /// The old worker takes its time: whoever asked is told so.
-    pub(super) fn recycle_is_long(&mut self, number: u64) {
-        let leaving = self.recycles.leaving.as_ref();
-        let Some(leaving) = leaving.filter(|leaving| leaving.worker.number == number) else {
-            return;
-        };
-        let mut lines = leaving.lines.clone();
-        lines.push(format!("worker {number} still finishes calls"));
-        self.answer_recycles(&Answer::Done { lines });
     }
 
     fn answer_recycles(&mut self, answer: &Answer) {
@@ -496,36 +371,6 @@ impl Supervisor {
         }
     }
 
-    /// Looks at the budgets every now and then.
-    pub(super) fn look_at_budgets(&mut self) {
-        self.later(LOOK, Timer::Look);
-        let Some(worker) = self.worker.as_ref().filter(|worker| worker.serving) else {
-            return;
-        };
-        worker.tell(ToWorker::Pulse);
-        let wants_memory = self.config.worker.recycle_memory().is_some();
-        let serving = self.libraries.reload.files();
-        let serving = serving.filter(|(_, state)| state.serving.is_some()).count();
-        let load = Load {
-            generations: worker.loaded.saturating_sub(serving),
-            memory: wants_memory.then(|| worker.memory()).flatten(),
-            stuck_threads: self.recycles.stuck_threads,
-        };
-        let reason = exceeded(load, &self.config.worker);
-        let Some(reason) = reason.filter(|_| self.recycles.is_idle() && self.stopping.is_none())
-        else {
-            return;
-        };
-        let now = Instant::now();
-        if !self.recycles.pace.admit(now) {
-            let wait = self.recycles.pace.wait(now);
-            return tracing::debug!(?wait, "a recycle is due and was not long ago: {reason}");
-        }
-        if let Err(cause) = self.recycle(reason) {
-            tracing::error!(cause, "the worker cannot be recycled although {reason}");
-        }
-    }
-
     /// On which older builds the worker that serves has the plugins of a chain.
     pub(super) fn stays(&mut self, conf: Sha256, on: Vec<Stay>) {
         if let Some(next) = self.recycles.next() {
@@ -533,11 +378,6 @@ impl Supervisor {
             next.tell(ToWorker::Stays { conf, on });
         }
         self.libraries.older.note(conf, on);
-    }
-
-    /// What the worker that serves says of its threads.
-    pub(super) fn pulse(&mut self, stuck_threads: usize) {
-        self.recycles.stuck_threads = stuck_threads;
     }
 }
 
@@ -557,14 +397,4 @@ fn states_for(next: &Worker, serving: Option<&Worker>) -> Vec<OwnedFd> {
             Vec::new()
         }
     }
-}
-
-fn farewell(number: u64, handed: HandedOver) -> String {
-    let HandedOver { passed, cut, .. } = handed;
-    let plural = if passed == 1 { "" } else { "s" };
-    let cut = match cut {
-        0 => String::new(),
-        cut => format!("; {cut} were closed after an error, as their calls did not end"),
-    };
-    format!("worker {number} has handed over {passed} connection{plural} and is gone{cut}")
 }
