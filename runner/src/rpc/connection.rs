@@ -221,7 +221,9 @@ impl<C: Call> Connection<C> {
 
     /// Answers what is under way with ERROR and closes, whoever has the connection; returns a call that waited on it.
     pub(super) fn cut(&self) -> Option<Box<C>> {
-        self.lock().cut(self.socket())
+        let mut state = self.lock();
+        // One that is on its way to another process may be served there already.
+        (state.owner != NOBODY).then(|| state.cut(self.socket()))?
     }
 }
 

@@ -67,9 +67,13 @@ impl Quarantine {
     /// A build has crashed the worker; why it is to be held from now on, if it is.
     pub(super) fn crashed(&mut self, sha256: Sha256, now: Instant) -> Option<String> {
         let Rule { crashes, window } = self.rule;
+        // Of other builds too: their times would be kept for ever.
+        self.crashes.retain(|_, times| {
+            times.retain(|time| now.duration_since(*time) <= window);
+            !times.is_empty()
+        });
         let times = self.crashes.entry(sha256).or_default();
         times.push_back(now);
-        times.retain(|time| now.duration_since(*time) <= window);
         let many = times.len();
         (many >= crashes).then(|| {
             let times = if many == 1 { "time" } else { "times" };
@@ -217,6 +221,8 @@ mod tests {
         assert_eq!(quarantine.crashed(Sha256([2; 32]), at(2)), None);
         assert_eq!(quarantine.crashed(BUILD, at(61)), None, "the first is over");
         assert!(quarantine.crashed(BUILD, at(61)).is_some());
+        assert_eq!(quarantine.crashed(Sha256([3; 32]), at(130)), None);
+        assert_eq!(quarantine.crashes.len(), 1, "the others are forgotten");
     }
 
     #[test]

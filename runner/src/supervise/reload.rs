@@ -211,10 +211,12 @@ impl Reload {
             return Vec::new();
         };
         file.end_recall();
-        if !loading.fresh {
-            file.serving = None;
-        }
-        let mut steps = vec![Step::Retire(loading.library)];
+        // What was withdrawn while a new worker loaded it again has been retired then.
+        let serves = loading.fresh || file.serving.take().is_some();
+        let mut steps: Vec<_> = serves
+            .then_some(Step::Retire(loading.library))
+            .into_iter()
+            .collect();
         steps.extend(self.stage_changed());
         steps
     }

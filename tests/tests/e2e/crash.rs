@@ -71,9 +71,10 @@ fn a_crash_on_a_thread_of_the_plugin_is_named() {
 fn a_worker_that_is_killed_from_outside_blames_nobody() {
     let runner = setup().start();
     let mut other = runner.gateway();
-    let sleeping = other.prepare(&[("misbehaving", r#"{"mode": "sleep", "ms": 60000}"#)]);
+    let modes = [r#"{"mode": "log"}"#, r#"{"mode": "sleep", "ms": 60000}"#];
+    let sleeping = other.prepare(&modes.map(|mode| ("misbehaving", mode)));
     other.send(HTTP_REQ_CALL, &Request::get("/").payload(sleeping));
-    runner.gateway().get(&STOP);
+    runner.log().wait_for(&["said with log"]);
     signal_process(runner.worker(), Signal::KILL);
     runner
         .log()
@@ -125,6 +126,9 @@ fn a_conf_that_the_newest_build_refuses_stays_on_the_older_one_in_the_next_worke
     runner
         .log()
         .wait_for(&["generation 1", "goes on serving it"]);
+    runner
+        .log()
+        .wait_for(&["misbehaving", "serves: generation 3"]);
     let refused = gateway.prepare(&[mark[0], STOP[0]]);
     let unavailable = Reply::Error(Code::ServiceUnavailable);
     for _ in 0..2 {

@@ -51,8 +51,7 @@ fn connections_beyond_the_descriptors_wait_and_swaps_still_work() {
     assert_eq!(served[0].get(&MARK).text(), "the-next-of-them");
     // Whoever waited is served as soon as others have left; none was closed.
     drop(served);
-    let mut waiting = connections.into_iter();
-    while let Some(mut connection) = waiting.next() {
+    for mut connection in connections {
         assert_eq!(connection.receive().reply().text(), "ok");
     }
 }

@@ -14,6 +14,7 @@ mod control;
 mod crash;
 mod develop;
 mod failing;
+mod for_authors;
 mod framing;
 mod frozen;
 mod hanging;

@@ -40,8 +40,9 @@ impl Another {
         signal_process(self.child.id(), Signal::TERM);
         let asked = Instant::now();
         wait::until("it has stopped", || self.child.try_wait().unwrap());
+        // The gateway waits for one second, on a machine that is not as busy as one that runs tests.
         assert!(
-            asked.elapsed() < Duration::from_secs(1),
+            asked.elapsed() < Duration::from_secs(3),
             "{:?}",
             asked.elapsed()
         );
@@ -153,10 +154,10 @@ fn when_the_gateway_reloads_the_old_runner_gives_its_connections_to_the_new_one(
     Load::on(&setup).during(|| {
         for number in 0..20 {
             let new = Another::start(&setup);
-            match number % 2 {
-                0 => drop(new.log.wait_for(&["ready: 1 plugin"])),
+            match number {
                 // The gateway waits for no runner: its libraries may still be on their way.
-                _ => drop(new.log.wait_for(&["listening on"])),
+                5 | 15 => drop(new.log.wait_for(&["listening on"])),
+                _ => drop(new.log.wait_for(&["ready: 1 plugin"])),
             }
             let log = std::mem::replace(&mut old, new).stop();
             log.wait_for(&["handed over ", " connections"]);

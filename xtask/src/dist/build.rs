@@ -37,7 +37,7 @@ impl Glibc {
         if here {
             return Self::Here;
         }
-        if cargo::has(cargo::cargo().arg("zigbuild")) && has_zig() {
+        if cargo::has(&mut Command::new("cargo-zigbuild")) && has_zig() {
             return Self::Baseline;
         }
         println!(

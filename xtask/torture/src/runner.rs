@@ -34,6 +34,7 @@ worker:
 /// A runner. It ends with this value.
 #[derive(Debug)]
 pub struct Runner {
+    program: PathBuf,
     child: Child,
     config: Box<Config>,
     folder: TempDir,
@@ -87,6 +88,7 @@ impl Runner {
         let config = config::load(&sources);
         let config = config.map_err(|faults| anyhow::anyhow!("{faults}"))?;
         let mut runner = Self {
+            program: program.to_owned(),
             child,
             config: Box::new(config),
             folder,
@@ -144,10 +146,40 @@ impl Runner {
     /// # Errors
     /// It does not answer.
     pub fn reload(&self) -> Result<Reloaded> {
-        let (done, lines) = match self.ask(&Request::Reload { plugin: None })? {
+        self.done(&Request::Reload { plugin: None })
+    }
+
+    /// `plugin-runner reload --recycle`: waits until the old worker is gone.
+    ///
+    /// # Errors
+    /// The command cannot be started.
+    pub fn recycle(&self) -> Result<Reloaded> {
+        let pid = self.pid().to_string();
+        let mut command = Command::new(&self.program);
+        command.args(["reload", "--recycle", "--pid", &pid, "--config"]);
+        let output = command.arg(self.path("config.yaml")).output();
+        let output = output.context("starting `plugin-runner reload --recycle`")?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        Ok(Reloaded {
+            done: output.status.success(),
+            lines: said.lines().map(str::to_owned).collect(),
+        })
+    }
+
+    /// Whether this build of the runner can recycle its worker.
+    pub fn can_recycle(&self) -> bool {
+        let help = Command::new(&self.program)
+            .args(["reload", "--help"])
+            .output();
+        help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--recycle"))
+    }
+
+    fn done(&self, request: &Request) -> Result<Reloaded> {
+        let (done, lines) = match self.ask(request)? {
             Answer::Done { lines } => (true, lines),
             Answer::Failed { lines } => (false, lines),
-            Answer::Status(_) => bail!("`reload` was answered with a status"),
+            Answer::Status(_) => bail!("another question was answered"),
         };
         Ok(Reloaded { done, lines })
     }

@@ -77,7 +77,10 @@ impl Torment {
     ///
     /// # Errors
     /// The runner does not do what it has to from the beginning.
-    pub fn start(runner: Runner, builds: Builds, plan: Plan) -> Result<Self> {
+    pub fn start(runner: Runner, builds: Builds, mut plan: Plan) -> Result<Self> {
+        if !runner.can_recycle() {
+            plan.recycles = 0;
+        }
         let mut folder = Folder::new(runner.path("plugins"), runner.path("beside"));
         let ledger = Arc::new(Ledger::default());
         ledger.lay(1);
@@ -162,7 +165,11 @@ impl Torment {
 
     fn is_over(&self) -> bool {
         let plan = &self.plan;
-        let enough = self.done.swaps >= plan.swaps && self.crashed >= plan.crashes;
+        let Done {
+            swaps, recycles, ..
+        } = self.done;
+        let enough =
+            swaps >= plan.swaps && self.crashed >= plan.crashes && recycles >= plan.recycles;
         let late = plan
             .at_most
             .is_some_and(|most| self.started.elapsed() > most);
@@ -193,6 +200,32 @@ impl Torment {
             self.done.reloads += 1;
         }
         self.swap()
+    }
+
+    /// Until it has lived long enough to crash again.
+    fn wait_for_worker(&mut self) -> Result<()> {
+        let since = self.worker_since;
+        self.runner.wait("the worker has lived a while", |_| {
+            (since.elapsed() > LIVED).then_some(())
+        })
+    }
+
+    /// A new worker takes over from the old one, which finishes its calls: nobody notices.
+    fn recycle(&mut self) -> Result<()> {
+        let before = self.runner.worker();
+        let recycled = self.runner.recycle()?;
+        if !recycled.done {
+            let lines = recycled.lines.join("; ");
+            self.ledger
+                .fault(format!("the worker was not recycled: {lines}"));
+        }
+        if self.runner.worker() == before {
+            let fault = "the old worker is still there after a recycle";
+            self.ledger.fault(fault.to_owned());
+        }
+        self.worker_since = Instant::now();
+        self.done.recycles += 1;
+        Ok(())
     }
 
     fn swap(&mut self) -> Result<()> {
