@@ -177,11 +177,7 @@ async fn develop(
     if let Some(folder) = folder.filter(|_| !options.crates.is_empty()) {
         let into = plugins.take().map_or_else(|| folder.plugins(), Ok)?;
         let mut crates = Rebuild::new(options, into.clone(), journal, screen).await?;
-        let waiting = waiting::serve(&listener, crates.waiting());
-        let built = tokio::select! {
-            built = crates.first() => built?,
-            never = waiting => match never {},
-        };
+        let built = first_build(&mut crates, &listener).await?;
         if file.is_none() {
             file = Some(write_routes(folder.routes(), &built)?);
         }
@@ -215,6 +211,15 @@ async fn develop(
         never = gateway.clone().serve(listener) => match never {},
         never = keep_runner(options, &world, &gateway, runner) => match never {},
         never = keep_built(rebuild) => match never {},
+    }
+}
+
+/// Requests get 503 meanwhile.
+async fn first_build(crates: &mut Rebuild, listener: &TcpListener) -> anyhow::Result<Vec<About>> {
+    let waiting = waiting::serve(listener, crates.waiting());
+    tokio::select! {
+        built = crates.first() => built,
+        never = waiting => match never {},
     }
 }
 

@@ -111,9 +111,8 @@ impl Alarm {
     pub(super) async fn wait<T: PartialEq>(&mut self, seen: &T, mut look: impl FnMut() -> T) {
         loop {
             // Closed without a watcher: then only the time counts.
-            match timeout(RESCAN, self.woken.recv()).await {
-                Ok(None) => sleep(RESCAN).await,
-                Ok(Some(())) | Err(_) => {}
+            if let Ok(None) = timeout(RESCAN, self.woken.recv()).await {
+                sleep(RESCAN).await;
             }
             let mut now = look();
             if now == *seen {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::blame::{activity, during};
 use super::instance::{Init, Instance, Purpose};
-use super::library;
+use super::library::{self, OpenError};
 use super::metadata::{About, Needs};
 use super::pace::Pace;
 use super::schema::Schema;
@@ -74,9 +74,15 @@ impl Candidate {
     /// It cannot be opened, or does not fit.
     pub fn open(&self) -> Result<ModuleRef, Refused> {
         let opened = during(self.number, activity::OPEN, 0, || library::open(&self.copy));
-        opened.map_err(|error| Refused {
-            cause: error.to_string(),
-            hint: Some("rebuild it against the plugin-api of this runner's ABI".to_owned()),
+        opened.map_err(|error| {
+            let hint = match &error {
+                OpenError::Linker(_) => "`plugin-runner check FILE` lists what this machine lacks",
+                _ => "rebuild it against the plugin-api of this runner's ABI",
+            };
+            Refused {
+                cause: error.to_string(),
+                hint: Some(hint.to_owned()),
+            }
         })
     }
 }

@@ -211,10 +211,12 @@ impl Reload {
             return Vec::new();
         };
         file.end_recall();
-        if !loading.fresh {
-            file.serving = None;
-        }
-        let mut steps = vec![Step::Retire(loading.library)];
+        // What was withdrawn while a new worker loaded it again has been retired then.
+        let serves = loading.fresh || file.serving.take().is_some();
+        let mut steps: Vec<_> = serves
+            .then_some(Step::Retire(loading.library))
+            .into_iter()
+            .collect();
         steps.extend(self.stage_changed());
         steps
     }
@@ -288,6 +290,13 @@ impl Reload {
     pub fn is_as_before(&self) -> bool {
         let again = |file: &File| file.loading.as_ref().is_some_and(|loading| !loading.fresh);
         self.worker && !self.files.values().any(again)
+    }
+
+    /// All that the worker was told to load and has not answered, oldest first.
+    pub fn all_loading(&self) -> Vec<Library> {
+        let numbers = self.in_flight.iter();
+        let all = numbers.filter_map(|generation| self.loading(*generation));
+        all.cloned().collect()
     }
 
     /// What this file serves with.

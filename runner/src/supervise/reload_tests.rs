@@ -612,7 +612,9 @@ proptest! {
                     let library = world.loading.remove(0);
                     let steps = reload.loaded(library.generation);
                     world.check(steps, false);
-                    prop_assert_eq!(reload.serving(&library.file), Some(&library));
+                    let withdrawn = world.deleted.contains(&library.generation);
+                    let expected = (!withdrawn).then_some(&library);
+                    prop_assert_eq!(reload.serving(&library.file), expected);
                 }
                 Event::Refused if !world.loading.is_empty() => {
                     let library = world.loading.remove(0);

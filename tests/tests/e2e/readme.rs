@@ -1,7 +1,10 @@
 //! What the README tells a new user to do.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
+use e2e::artifacts;
 use e2e::message::{Reply, Request};
 use e2e::runner::Runner;
 use xtask::cargo;
@@ -58,4 +61,42 @@ fn the_plugin_of_the_readme_builds_outside_and_serves() {
     );
     let request = Request::get("/").header("X-Token", "1");
     assert_eq!(gateway.request(token, &request), Reply::Nothing);
+}
+
+#[test]
+fn the_commands_of_the_readme_that_check_and_call_plugins_work() {
+    let readme = fs::read_to_string(cargo::root().join("README.md")).unwrap();
+    let commands = block(&readme, "### Check it, call it", "sh");
+    let folder = e2e::open_folder();
+    let plugins = artifacts::library("stop").parent().unwrap().to_owned();
+    fs::create_dir(folder.path().join("target")).unwrap();
+    symlink(plugins, folder.path().join("target/plugins")).unwrap();
+    let runner = artifacts::runner().parent().unwrap().display();
+    let path = format!("{runner}:/usr/bin:/bin");
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-e", "-c", &commands])
+        .current_dir(folder.path())
+        .env("PATH", path);
+    let output = shell.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for part in [
+        "`start` would serve it",
+        "nothing of it ran",
+        "is answered with 200",
+        "the client gets 401",
+        "the client gets 202",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let request = block(&readme, "### Check it, call it", "http");
+    assert_eq!(
+        plugin_runner::call::Sample::read(&request).unwrap().title(),
+        "POST /orders?page=2"
+    );
 }

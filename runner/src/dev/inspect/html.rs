@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use super::Facts;
 use crate::dev::journal::{Hook, Kind, Note, Told, now};
 use crate::request::steps::{Change, Step};
-use crate::supervise::admin::message::Status;
+use crate::supervise::admin::message::{Plugin, Status};
 
 /// Head and foot, around `<!--part-->`.
 const FRAME: &str = include_str!("page.html");
@@ -50,38 +50,8 @@ fn plugins(out: &mut String, status: &Status) {
         "</p><h2>Plugins</h2><table id=plugins><thead><tr><th>plugin<th>version<th>generation<th>state<th>file\
          <th>routes<th>phases run<th>errors<th>loaded</tr></thead><tbody>",
     );
-    for plugin in &status.plugins {
-        let file = plugin
-            .file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let state = match plugin.retained.generations {
-            0 => plugin.state.clone(),
-            earlier => format!("{} ({earlier} earlier in memory)", plugin.state),
-        };
-        put(
-            out,
-            format_args!(
-                "<tr><td><b>{}</b><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
-                Escaped(&plugin.name),
-                Escaped(&plugin.version),
-                plugin.generation,
-                Escaped(&state),
-                Escaped(&file),
-                plugin.confs,
-                plugin.calls,
-                plugin.errors,
-                Ago(plugin.loaded_at),
-            ),
-        );
-        if let Some(error) = &plugin.last_error {
-            let (at, text) = (Ago(error.at), Escaped(&error.text));
-            put(
-                out,
-                format_args!("<tr class=error><td><td colspan=8>{at}: {text}</tr>"),
-            );
-        }
+    for each in &status.plugins {
+        plugin(out, each);
     }
     if status.plugins.is_empty() {
         out.push_str("<tr><td colspan=9>none</tr>");
@@ -102,6 +72,40 @@ fn plugins(out: &mut String, status: &Status) {
                 ),
             );
         }
+    }
+}
+
+fn plugin(out: &mut String, plugin: &Plugin) {
+    let file = plugin
+        .file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let state = match plugin.retained.generations {
+        0 => plugin.state.clone(),
+        earlier => format!("{} ({earlier} earlier in memory)", plugin.state),
+    };
+    put(
+        out,
+        format_args!(
+            "<tr><td><b>{}</b><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            Escaped(&plugin.name),
+            Escaped(&plugin.version),
+            plugin.generation,
+            Escaped(&state),
+            Escaped(&file),
+            plugin.confs,
+            plugin.calls,
+            plugin.errors,
+            Ago(plugin.loaded_at),
+        ),
+    );
+    if let Some(error) = &plugin.last_error {
+        let (at, text) = (Ago(error.at), Escaped(&error.text));
+        put(
+            out,
+            format_args!("<tr class=error><td><td colspan=8>{at}: {text}</tr>"),
+        );
     }
 }
 
