@@ -47,11 +47,12 @@ fn a_library_that_hangs_at_its_start_never_meets_the_worker() {
 
 #[test]
 fn a_library_whose_start_hangs_in_the_worker_stays_out_is_named_and_holds_up_no_other() {
-    let config = "plugins:\n  load_deadline: 700ms\n  settings:\n    misbehaving: {init: hang}\n";
+    let config = "plugins:\n  load_deadline: 1s\n  settings:\n    misbehaving: {init: hang}\n";
     let runner = Setup::with(&["misbehaving", "stop"]).config(config).start();
+    runner.log().wait_for(&["stop 0.1.0 serves"]);
     assert_eq!(runner.gateway().get(&STOP).text(), "ok");
     runner.log().wait_for(&[
-        "libmisbehaving.so has not started in the worker within 700ms",
+        "libmisbehaving.so has not started in the worker within 1s",
         "hint",
     ]);
     let reply = runner
