@@ -32,6 +32,9 @@
 //! Its `Cargo.toml` says `crate-type = ["cdylib"]` under `[lib]`, and has `gateway-plugin-api` as its only dependency.
 //! Configurations call the plugin by the name of its package; `#[plugin(name = "…")]` gives it another.
 //!
+//! The [`guide`] goes on from here, chapter by chapter: phases, configuration, state, calling out, testing, shipping,
+//! debugging, and moving a plugin from another runner.
+//!
 //! # The life of a plugin
 //!
 //! | When | What runs | How often |
@@ -159,6 +162,8 @@ mod context;
 mod end;
 mod error;
 mod events;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod method;
 mod next;
 mod plugin;
