@@ -144,7 +144,7 @@
 //! A library runs in any runner of the same [`ABI_MAJOR`], older or newer, built with any compiler from the crate's
 //! `rust-version` on. A call that an older runner does not know is an error that says so; a plugin that cannot do
 //! without states `#[plugin(min_runner = "…")]`. The crate's version follows semver for its API; the ABI has its own
-//! number and only grows. The README has the rules.
+//! number, is frozen since 1.0 and only grows. The README has the rules.
 #![deny(missing_docs)]
 #![allow(
     non_local_definitions,

@@ -80,7 +80,10 @@ impl Plugin for Misbehaving {
     }
 
     fn configure(&self, config: Config, _: &ConfContext) -> Result<Prepared> {
-        if std::hint::black_box(MISBEHAVING_MARK).starts_with(b"mark-refuse") {
+        let mark = std::hint::black_box(MISBEHAVING_MARK);
+        if mark.starts_with(b"mark-refuse")
+            || mark.starts_with(b"mark-choosy") && config.mode != "mark"
+        {
             bail!("this build was told to refuse");
         }
         match config.mode.as_str() {

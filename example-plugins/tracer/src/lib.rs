@@ -21,6 +21,9 @@ pub struct Config {
     /// Takes 5 seconds in this phase.
     #[serde(default)]
     hang_in: String,
+    /// Asks the gateway in `access`.
+    #[serde(default)]
+    ask: bool,
     /// Authenticates this consumer in `access`.
     #[serde(default)]
     consumer: Option<String>,
@@ -72,6 +75,9 @@ impl Plugin for Tracer {
     fn access(&self, config: &Config, request: &mut Request<'_>) -> Result<Next> {
         if let Some(consumer) = &config.consumer {
             request.set_consumer(consumer, None)?;
+        }
+        if config.ask {
+            request.variable("remote_addr")?;
         }
         config.run("access", request)
     }

@@ -3,25 +3,31 @@
 //! Configuring is author code, so it runs on threads of its own: calls that need the result wait for it within their
 //! deadline, and nobody else does.
 
+mod failing;
+
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
+use self::failing::{may_stay, refused_link, unserved_link};
 use super::chain::{Chain, Link, LinkState};
-use super::heritage::{self, Heir};
+use super::conf::Conf;
+use super::heritage::{self, Inheritance};
 use super::older::OlderBuilds;
 use super::prepared::PreparedConfs;
 use super::saved::SavedState;
-use crate::config::Config;
+use crate::config::{Config, OnFailure};
 use crate::plugins::blame::{activity, during};
-use crate::plugins::generation::Generation;
-use crate::plugins::instance::Prepared;
-use crate::plugins::registry::{Registry, Unserved};
+use crate::plugins::registry::Registry;
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
 const THREADS: usize = 64;
+
+/// For blame: no gateway has named the conf of a binding.
+const BINDING: u32 = 0;
 
 /// Configures confs, off the event loops.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ pub struct Assembler {
 
 /// What an assembly needs.
 #[derive(Debug)]
-struct Assembly {
+pub(super) struct Assembly {
     registry: Arc<Registry>,
     config: Arc<Config>,
     prepared: PreparedConfs,
@@ -71,7 +77,7 @@ impl Assembler {
     }
 
     /// Assembles a chain, soon.
-    pub fn assemble(&self, chain: Arc<Chain>) -> tokio::task::JoinHandle<()> {
+    pub fn assemble(&self, chain: Arc<Chain>) -> JoinHandle<()> {
         let assembly = Arc::clone(&self.assembly);
         self.threads.spawn(async move {
             if let Some(assembled) = Arc::clone(&assembly).run(chain).await {
@@ -100,9 +106,32 @@ impl Assembler {
         self.assembly.prepared.expire();
     }
 
-    /// Runs something when it has time. `job` runs no author code.
-    pub fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
-        self.threads.spawn(job);
+    /// Runs something when it has time. `job` itself runs no author code.
+    pub fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.threads.spawn(job)
+    }
+
+    /// Waits for something that was spawned. Not for event loops.
+    pub fn wait(&self, jobs: Vec<JoinHandle<()>>, within: Duration) {
+        let all = async {
+            for job in jobs {
+                // Only the end of the runtime ends a job before its time.
+                let _ = job.await;
+            }
+        };
+        let done = self
+            .threads
+            .block_on(async { tokio::time::timeout(within, all).await });
+        if done.is_err() {
+            tracing::warn!(
+                "some confs are still being configured after {within:?}: until then they keep what they had"
+            );
+        }
+    }
+
+    /// What it takes to configure a conf.
+    pub(super) fn assembly(&self) -> Arc<Assembly> {
+        Arc::clone(&self.assembly)
     }
 
     /// Assembles chains and publishes them together, so that all routes move to a new build at once. Waits for them,
@@ -122,25 +151,12 @@ impl Assembler {
                 })
             })
             .collect();
-        let all = async {
-            for job in jobs {
-                // Only the end of the runtime ends a job before its time.
-                let _ = job.await;
-            }
-        };
-        let done = self
-            .threads
-            .block_on(async { tokio::time::timeout(within, all).await });
+        self.wait(jobs, within);
         let assembled = together.close();
         let heirs = assembled.iter().flat_map(|it| it.heirs.clone()).collect();
         self.threads.block_on(heritage::settle_all(heirs));
         for it in assembled {
             it.publish(&self.assembly);
-        }
-        if done.is_err() {
-            tracing::warn!(
-                "some confs are still being configured after {within:?}: until then they keep what they had"
-            );
         }
     }
 }
@@ -151,7 +167,7 @@ struct Assembled {
     number: u64,
     links: Vec<Link>,
     /// Who takes over a state before they serve.
-    heirs: Vec<(Arc<Heir>, Arc<Prepared>)>,
+    heirs: Vec<Inheritance>,
 }
 
 impl Assembled {
@@ -161,7 +177,10 @@ impl Assembled {
 
     fn publish(self, assembly: &Assembly) {
         self.chain.publish(self.number, self.links);
-        assembly.older.note(&self.chain, &assembly.registry);
+        let links = || self.chain.snapshot().links.clone();
+        assembly
+            .older
+            .note(&self.chain.conf, links, &assembly.registry);
     }
 }
 
@@ -203,12 +222,17 @@ impl Assembly {
             let before = before.links.get(index).map(|link| link.state.clone());
             links.push(Link {
                 name: conf.name.clone(),
-                state: Arc::clone(&self).link(&chain, index, before).await?,
+                state: Arc::clone(&self)
+                    .link(&chain.conf, index, chain.token, before)
+                    .await?,
                 on_failure: self.config.plugins.on_failure(&conf.name),
                 scoped: None,
             });
         }
-        let heirs = self.heirs(&chain, &links);
+        let states = links.iter().map(|link| &link.state);
+        let heirs = states.enumerate();
+        let heirs = heirs.filter_map(|(index, state)| self.heir(&chain.conf, index, state));
+        let heirs = heirs.collect();
         Some(Assembled {
             chain,
             number,
@@ -217,31 +241,38 @@ impl Assembly {
         })
     }
 
-    fn heirs(&self, chain: &Chain, links: &[Link]) -> Vec<(Arc<Heir>, Arc<Prepared>)> {
-        let links = links.iter().enumerate();
-        let heirs = links.filter_map(|(index, link)| {
-            let LinkState::Ready(prepared) = &link.state else {
-                return None;
-            };
-            let heir = self
-                .prepared
-                .heir(prepared.generation(), &chain.conf, index)?;
-            Some((heir, Arc::clone(prepared)))
-        });
-        heirs.collect()
+    /// Who takes over the state of a conf, if it has any.
+    pub(super) fn heir(&self, conf: &Conf, index: usize, state: &LinkState) -> Option<Inheritance> {
+        let LinkState::Ready(prepared) = state else {
+            return None;
+        };
+        let heir = self.prepared.heir(prepared.generation(), conf, index)?;
+        Some((heir, Arc::clone(prepared)))
     }
 
-    /// `None` as with `run`.
-    async fn link(
+    /// Number of the generation that serves a plugin.
+    pub(super) fn serving(&self, plugin: &str) -> Option<u64> {
+        let serving = self.registry.serving(plugin).ok();
+        serving.map(|generation| generation.number)
+    }
+
+    /// What the failure of a plugin means for its calls.
+    pub(super) fn on_failure(&self, plugin: &str) -> OnFailure {
+        self.config.plugins.on_failure(plugin)
+    }
+
+    /// What a conf runs with: what it had `before` if that is still what serves. `None`: as with `run`.
+    pub(super) async fn link(
         self: Arc<Self>,
-        chain: &Arc<Chain>,
+        conf: &Arc<Conf>,
         index: usize,
+        token: u32,
         before: Option<LinkState>,
     ) -> Option<LinkState> {
-        let name = &chain.conf.plugins[index].name;
+        let name = &conf.plugins.get(index)?.name;
         let generation = match self.registry.serving(name) {
             Ok(generation) => generation,
-            Err(unserved) => return Some(unserved_link(chain, name, &unserved, &self.config)),
+            Err(unserved) => return Some(unserved_link(conf, name, &unserved, &self.config)),
         };
         if let Some(LinkState::Ready(prepared)) = &before
             && prepared.generation().number == generation.number
@@ -250,16 +281,16 @@ impl Assembly {
         }
         // Held for this conf alone: the chain's other plugins are not kept from other routes.
         let permit = Arc::clone(&generation.configuring).acquire_owned().await;
-        let chain = Arc::clone(chain);
+        let conf = Arc::clone(conf);
         let configure = move || {
             let _permit = permit;
-            let code = || self.prepared.get(&generation, &chain.conf, index);
-            match during(generation.number, activity::CONFIGURE, chain.token, code) {
+            let code = || self.prepared.get(&generation, &conf, index);
+            match during(generation.number, activity::CONFIGURE, token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
                 Err(error) => {
                     let before = before.filter(may_stay);
-                    let before = before.or_else(|| self.inherited_link(&chain, index));
-                    refused_link(&chain, &generation, before.as_ref(), &error)
+                    let before = before.or_else(|| self.inherited_link(&conf, index, token));
+                    refused_link(&conf, &generation, before.as_ref(), &error)
                 }
             }
         };
@@ -267,83 +298,38 @@ impl Assembly {
     }
 
     /// The older build that the worker before this one served the conf with, if there is one. Runs author code.
-    fn inherited_link(&self, chain: &Chain, index: usize) -> Option<LinkState> {
-        let older = self.older.build(chain, index)?;
-        let code = || self.prepared.get(&older, &chain.conf, index);
-        let prepared = during(older.number, activity::CONFIGURE, chain.token, code);
+    fn inherited_link(&self, conf: &Conf, index: usize, token: u32) -> Option<LinkState> {
+        let older = self.older.build(conf, index)?;
+        let code = || self.prepared.get(&older, conf, index);
+        let prepared = during(older.number, activity::CONFIGURE, token, code);
         prepared.ok().map(LinkState::Ready)
     }
-}
 
-/// Whether a conf may stay on what it has.
-fn may_stay(state: &LinkState) -> bool {
-    match state {
-        LinkState::Ready(prepared) => !prepared.generation().is_forbidden(),
-        LinkState::Failing(_) | LinkState::Unbound => false,
+    /// What a binding runs with; as [`Assembly::link`], but what it stayed on in the worker before this one comes first, as
+    /// the bindings of a plugin stay together.
+    pub(super) async fn bound_link(
+        self: Arc<Self>,
+        conf: &Arc<Conf>,
+        before: Option<LinkState>,
+    ) -> Option<LinkState> {
+        if self.older.build(conf, 0).is_none() {
+            return self.link(conf, 0, BINDING, before).await;
+        }
+        let conf = Arc::clone(conf);
+        let again = move || self.inherited_link(&conf, 0, BINDING);
+        tokio::task::spawn_blocking(again).await.ok().flatten()
     }
-}
 
-fn unserved_link(chain: &Chain, name: &str, unserved: &Unserved, config: &Config) -> LinkState {
-    let (cause, hint) = match unserved {
-        Unserved::Unknown if !config.plugins.wants(name) => (
-            format!("plugin `{name}` is not enabled"),
-            "see `plugins.enabled` and `plugins.disabled` in the configuration".to_owned(),
-        ),
-        Unserved::Unknown => (
-            format!("no library offers plugin `{name}`"),
-            "put its library into the plugins folder".to_owned(),
-        ),
-        Unserved::NotChosen { chosen, offered } => (
-            format!("plugin `{name}` shall be served by {chosen}, which does not offer it"),
-            format!(
-                "put that file into the plugins folder, or change plugins.files.{name}: there is {}",
-                offered.join(" and ")
-            ),
-        ),
-        Unserved::Ambiguous(files) => (
-            format!(
-                "{} offer plugin `{name}`, and none has served before",
-                files.join(" and ")
-            ),
-            format!("remove all but one, or name it in the configuration: plugins.files.{name}"),
-        ),
-    };
-    tracing::error!(
-        route_key = chain.conf.route_key,
-        hint,
-        "{cause}: calls of this route are answered with an error"
-    );
-    LinkState::Failing(cause.into())
-}
-
-/// A conf that the new generation refuses stays on the old one; without one its calls fail.
-fn refused_link(
-    chain: &Chain,
-    generation: &Generation,
-    before: Option<&LinkState>,
-    error: &str,
-) -> LinkState {
-    let (plugin, version) = (generation.name(), &generation.about.version);
-    let route_key = &chain.conf.route_key;
-    if let Some(LinkState::Ready(prepared)) = before {
-        let old = prepared.generation();
-        tracing::warn!(
-            plugin,
-            route_key,
-            generation = generation.number,
-            "{plugin} {version} refused the conf of this route: {error}; generation {} ({}) goes on serving it",
-            old.number,
-            old.about.version
-        );
-        return LinkState::Ready(Arc::clone(prepared));
+    /// Says what a binding runs with from now on.
+    pub(super) fn note_bound(&self, conf: &Conf, link: &Link) {
+        let links = || vec![link.clone()];
+        self.older.note(conf, links, &self.registry);
     }
-    tracing::error!(
-        plugin,
-        route_key,
-        generation = generation.number,
-        "{plugin} {version} refused the conf of this route: {error}; its calls are answered with an error until the conf is mended"
-    );
-    LinkState::Failing(format!("plugin `{plugin}` refused its conf: {error}").into())
+
+    /// Says that a binding is gone.
+    pub(super) fn forget_bound(&self, conf: &Conf) {
+        self.older.forget(conf);
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
-//! The plugins that bindings add to a chain: which, with what, in which order. Configures nothing: each binding is a
-//! chain of one conf, which is assembled as all chains are.
+//! The plugins that bindings add to a chain: which, with what, in which order. Configures nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use plugin_api::abi::numbers::phase;
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 
 use super::answers::{Asked, Wanted};
 use super::bindings::{Level, Table, Target};
-use super::chain::{Chain, Link, LinkState, Snapshot, epoch};
+use super::chain::{Link, LinkState, Snapshot};
 use super::failures;
 use super::hook::Hook;
 use crate::config::OnFailure;
@@ -26,45 +24,38 @@ pub const CONSUMER: &[u8] = b"consumer_name";
 /// Plans kept at once: one for each route and service that is called.
 const PLANS: usize = 16_384;
 
-/// All bindings, and what was planned with them.
+/// The bindings at one moment, each with what serves it: a call takes it once and keeps it. It never changes; a change makes
+/// another one.
 #[derive(Debug)]
 pub struct Bound {
     all: Arc<All>,
+    /// What was planned with it.
     plans: Cache<Key, Arc<Snapshot>>,
     uses_route: bool,
     uses_service: bool,
     uses_consumer: bool,
 }
 
-/// The bindings, each with its conf.
+/// The bindings, each with what serves it.
 #[derive(Debug)]
 struct All {
-    table: Table,
+    table: Arc<Table>,
     /// As many as bindings.
-    chains: Vec<Arc<Chain>>,
-    /// Looked up anew for each epoch.
-    facts: ArcSwap<Facts>,
-}
-
-/// What serves each plugin that is bound.
-#[derive(Debug, Default)]
-struct Facts {
-    epoch: u64,
+    links: Vec<Link>,
     plugins: HashMap<String, Served>,
 }
 
-/// What serves a plugin.
+/// What serves a plugin that is bound.
 #[derive(Debug, Default)]
 struct Served {
-    /// One build, but for confs that a new one has refused.
+    /// One, or none: the bindings of a plugin move together.
     generations: Vec<Arc<Generation>>,
     on_failure: OnFailure,
 }
 
-/// What a plan was made for. `epoch` and `version` make plans from before a change useless.
+/// What a plan was made for. With another `version`, the call's own chain is another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    epoch: u64,
     version: u64,
     token: u32,
     hook: Hook,
@@ -75,7 +66,6 @@ struct Key {
 /// The same, borrowed.
 #[derive(Debug, Clone, Copy, Hash)]
 struct KeyRef<'a> {
-    epoch: u64,
     version: u64,
     token: u32,
     hook: Hook,
@@ -85,8 +75,7 @@ struct KeyRef<'a> {
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.epoch == key.epoch
-            && self.version == key.version
+        self.version == key.version
             && self.token == key.token
             && self.hook == key.hook
             && self.route == key.route.as_deref()
@@ -95,29 +84,45 @@ impl Equivalent<Key> for KeyRef<'_> {
 }
 
 impl Bound {
-    /// `chains`: one for each binding of the table.
-    pub fn new(table: Table, chains: Vec<Arc<Chain>>) -> Self {
+    /// `links`: one for each binding of the table.
+    pub fn new(table: Arc<Table>, links: Vec<Link>) -> Self {
+        let mut plugins: HashMap<String, Served> = HashMap::new();
+        for link in &links {
+            let served = plugins.entry(link.name.clone()).or_default();
+            served.on_failure = link.on_failure;
+            for generation in link.generations() {
+                let is_known = |known: &Arc<Generation>| known.number == generation.number;
+                if !served.generations.iter().any(is_known) {
+                    served.generations.push(Arc::clone(generation));
+                }
+            }
+        }
         Self {
             uses_route: table.uses(|scope| &scope.route),
             uses_service: table.uses(|scope| &scope.service),
             uses_consumer: table.uses(|scope| &scope.consumer),
             all: Arc::new(All {
                 table,
-                chains,
-                facts: ArcSwap::default(),
+                links,
+                plugins,
             }),
             plans: Cache::new(PLANS),
         }
     }
 
     /// The bindings.
-    pub fn table(&self) -> &Table {
+    pub fn table(&self) -> &Arc<Table> {
         &self.all.table
     }
 
-    /// Their confs.
-    pub fn chains(&self) -> &[Arc<Chain>] {
-        &self.all.chains
+    /// What serves each of them.
+    pub fn links(&self) -> &[Link] {
+        &self.all.links
+    }
+
+    /// Forgets what was planned with chains that have changed, so that nothing keeps their old builds.
+    pub fn forget_plans(&self) {
+        self.plans.clear();
     }
 
     /// What a call has to find out before it is known which bindings apply.
@@ -132,19 +137,18 @@ impl Bound {
         variables(&[(late, CONSUMER)])
     }
 
-    /// What a call runs: its own chain, and the plugins that are bound to what it belongs to.
+    /// What a call runs: `own`, the snapshot of its own chain, and the plugins that are bound to what it belongs to.
     pub fn plan<'a>(
         &self,
-        chain: &Chain,
+        own: &Snapshot,
         hook: Hook,
         answer: impl Fn(Asked<'static>) -> Option<&'a [u8]>,
     ) -> Arc<Snapshot> {
         let id =
             |used: bool, name| answer(Asked::Variable(name)).filter(|id| used && !id.is_empty());
         let key = KeyRef {
-            epoch: epoch(),
-            version: chain.version(),
-            token: chain.token,
+            version: own.version,
+            token: own.token,
             hook,
             route: id(self.uses_route, ROUTE),
             service: id(self.uses_service, SERVICE),
@@ -158,12 +162,11 @@ impl Bound {
             consumer: None,
         };
         let plan = Arc::new(Snapshot::new(
-            chain.token,
-            &chain.conf.route_key,
-            self.links(chain, hook, target),
+            own.token,
+            &own.route_key,
+            self.links_of(own, hook, target),
         ));
         let owned = Key {
-            epoch: key.epoch,
             version: key.version,
             token: key.token,
             hook,
@@ -175,10 +178,11 @@ impl Bound {
     }
 
     /// The route's own plugins keep their order; a bound one comes before the first of them with a lower priority.
-    fn links(&self, chain: &Chain, hook: Hook, target: Target<'_>) -> Vec<Link> {
-        let mut own = chain.snapshot().links.clone().into_iter().peekable();
+    fn links_of(&self, own: &Snapshot, hook: Hook, target: Target<'_>) -> Vec<Link> {
         let mut links: Vec<Link> = Vec::new();
-        for bound in self.bound_links(chain, hook, target) {
+        let bound = self.bound_links(own, hook, target);
+        let mut own = own.links.clone().into_iter().peekable();
+        for bound in bound {
             let before = |link: &Link| priority(link) >= priority(&bound);
             links.extend(std::iter::from_fn(|| own.next_if(before)));
             links.push(bound);
@@ -189,21 +193,21 @@ impl Bound {
     }
 
     /// Highest priority first, then by name.
-    fn bound_links(&self, chain: &Chain, hook: Hook, target: Target<'_>) -> Vec<Link> {
+    fn bound_links(&self, own: &Snapshot, hook: Hook, target: Target<'_>) -> Vec<Link> {
         let table = &self.all.table;
         let winners = table.winners(target, hook);
         let to_consumers: BTreeSet<&str> = table.bound_to_consumers(target, hook).collect();
-        let facts = (!to_consumers.is_empty()).then(|| self.all.facts());
         let plugins: BTreeSet<&str> = winners
             .keys()
             .copied()
             .chain(to_consumers.iter().copied())
             .collect();
-        let plugins = plugins.into_iter().filter(|plugin| !chain.names(plugin));
+        let is_own = |plugin: &str| own.links.iter().any(|link| link.name == plugin);
+        let plugins = plugins.into_iter().filter(|plugin| !is_own(plugin));
         let links = plugins.map(|plugin| {
             let won = winners.get(plugin);
-            let served = facts.as_ref().and_then(|facts| facts.plugins.get(plugin));
-            let base = won.and_then(|won| self.all.link(won.index));
+            let served = self.all.plugins.get(plugin);
+            let base = won.and_then(|won| self.all.links.get(won.index));
             let scoped = to_consumers.contains(plugin).then(|| {
                 Arc::new(Scoped {
                     all: Arc::clone(&self.all),
@@ -216,56 +220,16 @@ impl Bound {
                     resolvable: true,
                 })
             });
-            let on_failure = match (&base, served) {
-                (Some(base), _) => base.on_failure,
-                (None, served) => served.map(|it| it.on_failure).unwrap_or_default(),
-            };
-            let state = match (base, won) {
-                (Some(link), _) => link.state,
-                (None, Some(_)) => LinkState::Failing(
-                    format!("the binding of plugin `{plugin}` is still being configured").into(),
-                ),
-                (None, None) => LinkState::Unbound,
-            };
             Link {
                 name: plugin.to_owned(),
-                state,
-                on_failure,
+                state: base.map_or(LinkState::Unbound, |link| link.state.clone()),
+                on_failure: served.map(|it| it.on_failure).unwrap_or_default(),
                 scoped,
             }
         });
         let mut links: Vec<Link> = links.collect();
         links.sort_by_key(|link| -i64::from(priority(link)));
         links
-    }
-}
-
-impl All {
-    fn link(&self, index: usize) -> Option<Link> {
-        self.chains.get(index)?.snapshot().links.first().cloned()
-    }
-
-    /// Looks at all bindings, once in an epoch.
-    fn facts(&self) -> Arc<Facts> {
-        let (known, epoch) = (self.facts.load_full(), epoch());
-        if known.epoch == epoch && !known.plugins.is_empty() {
-            return known;
-        }
-        let mut plugins: HashMap<String, Served> = HashMap::new();
-        let snapshots = self.chains.iter().map(|chain| chain.snapshot());
-        for link in snapshots.flat_map(|snapshot| snapshot.links.clone()) {
-            let served = plugins.entry(link.name.clone()).or_default();
-            served.on_failure = link.on_failure;
-            for generation in link.generations() {
-                let is_known = |known: &Arc<Generation>| known.number == generation.number;
-                if !served.generations.iter().any(is_known) {
-                    served.generations.push(Arc::clone(generation));
-                }
-            }
-        }
-        let facts = Arc::new(Facts { epoch, plugins });
-        self.facts.store(Arc::clone(&facts));
-        facts
     }
 }
 
@@ -286,7 +250,7 @@ pub struct Scoped {
 
 impl Scoped {
     /// The binding to this consumer, unless the one for everybody is more specific.
-    pub fn find(&self, consumer: &[u8]) -> Option<LinkState> {
+    pub fn find(&self, consumer: &[u8]) -> Option<&LinkState> {
         let target = Target {
             route: self.route.as_deref(),
             service: self.service.as_deref(),
@@ -299,19 +263,7 @@ impl Scoped {
         if self.base.is_some_and(|base| base < won.level) {
             return None;
         }
-        let link = self.all.link(won.index);
-        Some(link.map_or_else(
-            || {
-                LinkState::Failing(
-                    format!(
-                        "a binding of plugin `{}` is still being configured",
-                        self.plugin
-                    )
-                    .into(),
-                )
-            },
-            |link| link.state,
-        ))
+        self.all.links.get(won.index).map(|link| &link.state)
     }
 
     /// The builds whose code may run.

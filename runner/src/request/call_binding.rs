@@ -15,9 +15,11 @@ use super::service::CallKind;
 pub struct CallBinding {
     chain: Arc<Chain>,
     bindings: Arc<Bindings>,
+    /// Taken once: all that the call may come to run.
     bound: Option<Arc<Bound>>,
+    /// The snapshot of its own chain, until it has its plan.
+    own: Option<Arc<Snapshot>>,
     wanted: Vec<Wanted>,
-    planned: bool,
 }
 
 impl CallBinding {
@@ -27,8 +29,8 @@ impl CallBinding {
             chain,
             bindings,
             bound: None,
+            own: None,
             wanted: Vec::new(),
-            planned: false,
         }
     }
 
@@ -54,10 +56,11 @@ impl CallBinding {
         };
         let hook = self.hook(kind);
         self.wanted = bound.scope_variables();
-        let plan = self.wanted.is_empty().then(|| {
-            self.planned = true;
-            bound.plan(&self.chain, hook, |_| None)
-        });
+        let plan = self
+            .wanted
+            .is_empty()
+            .then(|| bound.plan(own, hook, |_| None));
+        self.own = plan.is_none().then(|| Arc::clone(own));
         // The route will be that of the last call, as a rule: then the needs of its plugins are asked along.
         let likely = plan.clone().or_else(|| self.chain.likely(hook));
         let needs = likely.as_ref().unwrap_or(own).needs(kind);
@@ -71,9 +74,9 @@ impl CallBinding {
 
     /// After the last answer: what the call runs, unless that was known before.
     pub fn answered(&self, kind: CallKind, answers: &Answers) -> Option<Arc<Snapshot>> {
-        let bound = self.bound.as_ref().filter(|_| !self.planned)?;
+        let (bound, own) = self.bound.as_ref().zip(self.own.as_ref())?;
         let hook = self.hook(kind);
-        let plan = bound.plan(&self.chain, hook, |asked| answers.get(&asked).flatten());
+        let plan = bound.plan(own, hook, |asked| answers.get(&asked).flatten());
         self.chain.note_likely(hook, &plan);
         Some(plan)
     }

@@ -10,7 +10,7 @@ use super::assemble::Assembler;
 use super::binder::Bindings;
 use super::call::PluginCall;
 use super::call_binding::CallBinding;
-use super::chain::Chain;
+use super::chain::{Chain, Link, LinkState};
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
@@ -115,11 +115,13 @@ impl Calls {
         }
     }
 
-    /// Assembles the chains anew that name a plugin. Waits for their confs.
+    /// Assembles the chains and bindings anew that name a plugin. Waits for their confs.
     pub fn reassemble(&self, plugin: &str) {
-        let mut chains = self.chains.naming(plugin);
-        chains.extend(self.bindings.naming(plugin));
+        let bound = self.bindings.follow(plugin, &self.assembler);
+        let chains = self.chains.naming(plugin);
         self.assembler.assemble_all(chains, ASSEMBLY);
+        self.assembler.wait(vec![bound], ASSEMBLY);
+        self.forget_plans();
     }
 
     /// The calls of the token wait until its confs are configured: not before the libraries are known.
@@ -138,18 +140,26 @@ impl Calls {
         Ok(token)
     }
 
-    /// Moves the chains that name these plugins to what serves them now. Waits for their confs.
+    /// Moves the chains and bindings that name these plugins to what serves them now. Waits for their confs.
     pub fn moved(&self, changes: &[Change]) {
         let mut chains: Vec<Arc<Chain>> = Vec::new();
         let mut bound = Vec::new();
         for change in changes {
             chains.extend(self.chains.naming(&change.name));
-            bound.extend(self.bindings.naming(&change.name));
+            bound.push(self.bindings.follow(&change.name, &self.assembler));
         }
         chains.sort_by_key(|chain| chain.token);
         chains.dedup_by_key(|chain| chain.token);
-        chains.extend(bound);
         self.assembler.assemble_all(chains, ASSEMBLY);
+        self.assembler.wait(bound, ASSEMBLY);
+        self.forget_plans();
+    }
+
+    /// What was planned with an old build would keep it.
+    fn forget_plans(&self) {
+        if let Some(bound) = self.bindings.current() {
+            bound.forget_plans();
+        }
     }
 
     /// The states of all confs, for the next worker: those that come `within`, 64 MiB at most. What is left out is logged.
@@ -168,29 +178,33 @@ impl Calls {
     /// How many confs each generation serves, by its number.
     pub fn confs(&self) -> HashMap<u64, usize> {
         let mut confs = HashMap::new();
-        let bound = self.bindings.current();
-        let bound = bound.iter().flat_map(|bound| bound.chains()).cloned();
-        for chain in self.chains.all().into_iter().chain(bound) {
-            for prepared in chain.snapshot().ready() {
+        let mut count = |link: &Link| {
+            if let LinkState::Ready(prepared) = &link.state {
                 *confs.entry(prepared.generation().number).or_default() += 1;
             }
+        };
+        for chain in self.chains.all() {
+            chain.snapshot().links.iter().for_each(&mut count);
         }
+        let bound = self.bindings.current();
+        bound.iter().flat_map(|bound| bound.links()).for_each(count);
         confs
     }
 
     /// How many bindings serve.
     pub fn bound(&self) -> usize {
         let current = self.bindings.current();
-        current.map_or(0, |bound| bound.chains().len())
+        current.map_or(0, |bound| bound.links().len())
     }
 
     /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
         for chain in self.chains.expire(self.config.tokens.expire) {
-            self.older.forget(&chain);
+            self.older.forget(&chain.conf);
             self.tokens.forget(chain.token);
         }
         self.assembler.expire_states();
+        self.forget_plans();
     }
 }
 

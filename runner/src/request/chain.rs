@@ -1,11 +1,10 @@
 //! The plugins behind one token. A call takes one snapshot and keeps it: versions never mix inside a call.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapWeak};
 use plugin_api::abi::numbers::phase;
 use tokio::sync::watch;
 
@@ -24,13 +23,11 @@ pub struct Chain {
     /// What the gateway calls it by.
     pub token: u32,
     /// What was prepared.
-    pub conf: Conf,
+    pub conf: Arc<Conf>,
     /// What calls run.
     snapshot: ArcSwap<Snapshot>,
-    /// What the last calls ran, with bindings: a request, a response.
-    likely: [ArcSwapOption<Snapshot>; 2],
-    /// How many snapshots were published.
-    version: AtomicU64,
+    /// What the last calls ran, with bindings: a request, a response. Those who planned it keep it.
+    likely: [ArcSwapWeak<Snapshot>; 2],
     /// True once every conf was configured or refused for the first time.
     ready: watch::Sender<bool>,
     /// Number of the last assembly that was begun.
@@ -51,6 +48,8 @@ pub struct Snapshot {
     pub token: u32,
     /// The gateway's key of the chain.
     pub route_key: String,
+    /// How many came before it in its chain.
+    pub version: u64,
     /// False before every conf was configured or refused for the first time: there are no links yet.
     pub settled: bool,
     /// In the gateway's order.
@@ -88,12 +87,10 @@ pub enum LinkState {
 
 impl Link {
     /// What it runs with for this consumer.
-    pub fn resolve(&self, consumer: Option<&[u8]>) -> Cow<'_, LinkState> {
+    pub fn resolve(&self, consumer: Option<&[u8]>) -> &LinkState {
         let bound = self.scoped.as_ref().zip(consumer);
-        match bound.and_then(|(scoped, consumer)| scoped.find(consumer)) {
-            Some(state) => Cow::Owned(state),
-            None => Cow::Borrowed(&self.state),
-        }
+        let found = bound.and_then(|(scoped, consumer)| scoped.find(consumer));
+        found.unwrap_or(&self.state)
     }
 
     fn is_plain(&self) -> bool {
@@ -111,26 +108,16 @@ impl Link {
     }
 }
 
-/// The token of a chain that no gateway has named: that of a binding.
-pub const BINDING: u32 = 0;
-
-/// How many snapshots of bindings were published: what was made of them is as old as this says.
-pub fn epoch() -> u64 {
-    EPOCH.load(Ordering::Acquire)
-}
-
-static EPOCH: AtomicU64 = AtomicU64::new(0);
-
 impl Chain {
     /// A chain whose confs are still to be configured.
     pub fn new(token: u32, conf: Conf) -> Self {
         let mut unsettled = Snapshot::new(token, &conf.route_key, Vec::new());
         unsettled.settled = false;
+        let nothing = || ArcSwapWeak::new(Weak::new());
         Self {
             token,
-            conf,
-            likely: Default::default(),
-            version: AtomicU64::new(0),
+            conf: Arc::new(conf),
+            likely: [nothing(), nothing()],
             snapshot: ArcSwap::from_pointee(unsettled),
             ready: watch::Sender::new(false),
             begun: AtomicU64::new(0),
@@ -144,11 +131,6 @@ impl Chain {
     /// What a call runs: taken once, kept until its end.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
-    }
-
-    /// How many snapshots were published: ask before taking one.
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
     }
 
     /// `Some` until the confs were configured for the first time.
@@ -172,32 +154,25 @@ impl Chain {
             return;
         }
         *last = assembly;
-        self.snapshot.store(Arc::new(Snapshot::new(
-            self.token,
-            &self.conf.route_key,
-            links,
-        )));
-        self.version.fetch_add(1, Ordering::AcqRel);
-        if self.token == BINDING {
-            EPOCH.fetch_add(1, Ordering::AcqRel);
-        }
+        let mut next = Snapshot::new(self.token, &self.conf.route_key, links);
+        next.version = self.snapshot.load().version + 1;
+        self.snapshot.store(Arc::new(next));
         self.ready.send_replace(true);
     }
 
     /// What the last call from this hook ran, with bindings.
     pub fn likely(&self, hook: Hook) -> Option<Arc<Snapshot>> {
-        self.likely[usize::from(hook == Hook::Response)].load_full()
+        self.likely[usize::from(hook == Hook::Response)]
+            .load_full()
+            .upgrade()
     }
 
     /// Notes what a call runs, with bindings.
     pub fn note_likely(&self, hook: Hook, plan: &Arc<Snapshot>) {
         let likely = &self.likely[usize::from(hook == Hook::Response)];
-        let same = likely
-            .load()
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, plan));
+        let same = std::ptr::eq(likely.load().as_ptr(), Arc::as_ptr(plan));
         if !same {
-            likely.store(Some(Arc::clone(plan)));
+            likely.store(Arc::downgrade(plan));
         }
     }
 
@@ -234,6 +209,7 @@ impl Snapshot {
         Self {
             token,
             route_key: route_key.to_owned(),
+            version: 0,
             settled: true,
             links,
             needs,

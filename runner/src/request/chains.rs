@@ -55,7 +55,7 @@ impl Chains {
         let mut chains = self.write();
         if let Some(known) = chains.get(&token) {
             known.touch();
-            return if known.conf == conf {
+            return if *known.conf == conf {
                 Ok(None)
             } else {
                 Err(Taken)
@@ -124,7 +124,7 @@ mod tests {
         assert!(chains.add(7, conf("route#1")).unwrap().is_some());
         assert!(chains.add(7, conf("route#1")).unwrap().is_none());
         assert_eq!(chains.add(7, conf("route#2")).unwrap_err(), Taken);
-        let kept = chains.with(7, |chain| chain.conf.clone());
+        let kept = chains.with(7, |chain| Conf::clone(&chain.conf));
         assert_eq!(kept, Some(conf("route#1")));
     }
 }

@@ -42,6 +42,9 @@ pub struct Heir {
     turn: tokio::sync::Mutex<()>,
 }
 
+/// Who takes over, and what was made of its conf.
+pub type Inheritance = (Arc<Heir>, Arc<Prepared>);
+
 /// Why a state is not handed on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
@@ -97,7 +100,7 @@ impl Heir {
 }
 
 /// Has all of them take over, at most within [`ALL`].
-pub async fn settle_all(heirs: Vec<(Arc<Heir>, Arc<Prepared>)>) {
+pub async fn settle_all(heirs: Vec<Inheritance>) {
     let mut all = JoinSet::new();
     for (heir, successor) in heirs {
         all.spawn(async move { heir.settle(&successor).await });

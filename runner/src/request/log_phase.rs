@@ -15,7 +15,7 @@ use super::end::End;
 use super::hook::Hook;
 use super::kept::Kept;
 use super::log_queue::{Job, LogQueue};
-use super::run;
+use super::run::{self, runloop};
 use super::service::{Ask, AskError, Blame, CallKind};
 use super::state::{Message, Running, State};
 use crate::plugins::instance::Decision;
@@ -142,10 +142,9 @@ impl Job for LogJob {
 /// Every plugin's `log`; one that fails keeps no other from it.
 fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
     let blame = Blame::of_this_thread();
-    blame.on_token(snapshot.token);
+    let begun = runloop::before_log(snapshot, &blame);
     for (index, link) in snapshot.links.iter().enumerate() {
-        let resolved = link.resolve(state.whom());
-        let LinkState::Ready(prepared) = &*resolved else {
+        let LinkState::Ready(prepared) = link.resolve(state.whom()) else {
             continue;
         };
         if !prepared.generation().has(phase::LOG) {
@@ -163,6 +162,7 @@ fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
             run::log_failure(link, state, panicked, &error);
         }
     }
+    runloop::after(begun, state);
 }
 
 /// The gateway has its answer, and does not listen any more.

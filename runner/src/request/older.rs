@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::assign::{AssignToken, Stay};
-use super::chain::{Chain, Link, LinkState};
+use super::chain::{Link, LinkState};
+use super::conf::Conf;
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::Registry;
 
@@ -58,28 +59,28 @@ impl OlderBuilds {
     }
 
     /// The older build that serves this place of a chain if the newest refuses its conf.
-    pub fn build(&self, chain: &Chain, index: usize) -> Option<Arc<Generation>> {
+    pub fn build(&self, conf: &Conf, index: usize) -> Option<Arc<Generation>> {
         let state = self.lock();
         if state.inherited.is_empty() {
             return None;
         }
-        let stays = state.inherited.get(&chain.conf.digest())?;
+        let stays = state.inherited.get(&conf.digest())?;
         let stay = stays.iter().find(|stay| stay.index == index)?;
         state.builds.get(&stay.generation).cloned()
     }
 
     /// A chain was published: tells the supervisor if what it runs on older builds has changed.
-    pub fn note(&self, chain: &Chain, registry: &Registry) {
+    pub fn note(&self, conf: &Conf, links: impl FnOnce() -> Vec<Link>, registry: &Registry) {
         let mut state = self.lock();
         // Under the lock, so that of two assemblies the newer one is noted last.
-        let snapshot = chain.snapshot();
-        let stays = stays(&snapshot.links, registry);
+        let links = links();
+        let stays = stays(&links, registry);
         if stays.is_empty() && state.told.is_empty() {
             return;
         }
-        let conf = chain.conf.digest();
+        let conf = conf.digest();
         let failing = |link: &Link| matches!(link.state, LinkState::Failing(_));
-        if state.inherited.contains_key(&conf) && snapshot.links.iter().any(failing) {
+        if state.inherited.contains_key(&conf) && links.iter().any(failing) {
             return; // its older build may still be on its way
         }
         state.settle(&conf);
@@ -95,12 +96,12 @@ impl OlderBuilds {
     }
 
     /// A chain is gone.
-    pub fn forget(&self, chain: &Chain) {
+    pub fn forget(&self, conf: &Conf) {
         let mut state = self.lock();
         if state.told.is_empty() {
             return;
         }
-        let conf = chain.conf.digest();
+        let conf = conf.digest();
         state.settle(&conf);
         if state.told.remove(&conf).is_some() {
             self.tokens.stays(&conf, &[]);

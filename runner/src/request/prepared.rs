@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::conf::Conf;
-use super::heritage::{Heir, Heritage};
+use super::heritage::{Heir, Heritage, Inheritance};
 use super::saved::{ConfId, MOST, SavedState};
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Prepared;
@@ -117,7 +117,7 @@ impl PreparedConfs {
     }
 
     /// Takes the states of an earlier worker. Returns who takes over at once; the others are kept until their conf is made.
-    pub fn inherit(&self, states: Vec<SavedState>) -> Vec<(Arc<Heir>, Arc<Prepared>)> {
+    pub fn inherit(&self, states: Vec<SavedState>) -> Vec<Inheritance> {
         let of = states.iter().map(|state| state.conf).collect::<Vec<_>>();
         // First: a conf that is made meanwhile looks for its state here.
         states.into_iter().for_each(|state| self.keep(state));

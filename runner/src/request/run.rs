@@ -1,9 +1,9 @@
 //! Runs the plugins of a call: all run one phase, then all run the next. Ends at the first answer.
 
+pub(super) mod runloop;
+
 use std::sync::Arc;
 use std::time::Instant;
-
-use plugin_api::abi::numbers::phase as numbers;
 
 use super::chain::{Link, LinkState, Snapshot, phases};
 use super::service::Blame;
@@ -34,22 +34,16 @@ pub enum Place {
 /// Runs the chain.
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
     state.steps = steps::wanted();
-    if !snapshot.plain
-        && let Some(verdict) = failing(snapshot, state)
-    {
-        return verdict;
-    }
-    let logged = snapshot.has(numbers::LOG);
     for phase in phases(state.message.kind()) {
         if snapshot.plain && !snapshot.has(phase) {
             continue;
         }
-        // Nobody else looks at the clock's reading.
-        let started = logged.then(Instant::now);
+        let begun = match runloop::before(phase, snapshot, state) {
+            Ok(begun) => begun,
+            Err(verdict) => return verdict,
+        };
         let verdict = run_phase(phase, snapshot, state, blame, place);
-        if let Some(started) = started {
-            state.times[phase as usize] = started.elapsed();
-        }
+        runloop::after(begun, state);
         if let Some(verdict) = verdict {
             return verdict;
         }
@@ -66,7 +60,6 @@ fn run_phase(
     place: Place,
 ) -> Option<Verdict> {
     for (index, link) in snapshot.links.iter().enumerate() {
-        let resolved;
         let link_state = match &link.scoped {
             None => &link.state,
             Some(scoped) => {
@@ -74,8 +67,7 @@ fn run_phase(
                 if whom.is_none() {
                     scoped.unresolved(phase, &link.name, state.route_key);
                 }
-                resolved = link.resolve(whom);
-                &*resolved
+                link.resolve(whom)
             }
         };
         let prepared = match link_state {

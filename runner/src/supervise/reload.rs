@@ -214,7 +214,7 @@ impl Reload {
         // What was withdrawn while a new worker loaded it again has been retired then.
         let serves = loading.fresh || file.serving.take().is_some();
         let mut steps: Vec<_> = serves
-            .then(|| Step::Retire(loading.library))
+            .then_some(Step::Retire(loading.library))
             .into_iter()
             .collect();
         steps.extend(self.stage_changed());

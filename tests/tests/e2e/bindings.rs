@@ -6,8 +6,11 @@ use std::time::Instant;
 
 use e2e::artifacts;
 use e2e::gateway::Gateway;
-use e2e::message::{Code, Question, Reply, Request, Response};
+use e2e::message::{
+    Code, EXTRA_INFO, HTTP_REQ_CALL, Question, Reply, Request, Response, answer_payload,
+};
 use e2e::runner::{Runner, Setup};
+use e2e::wait;
 
 const PLUGINS: &[&str] = &["tracer", "stop", "key-auth", "say"];
 
@@ -244,6 +247,83 @@ fn a_new_worker_has_the_bindings_of_the_old_one() {
     e2e::runner::signal_process(worker, rustix::process::Signal::KILL);
     runner.log().wait_for(&["ready again"]);
     assert_eq!(runner.gateway().get(&[]).text(), "bound");
+}
+
+/// A call that pauses in `access` when it knows its consumer, before what is bound to that runs.
+#[track_caller]
+fn pause(runner: &Runner) -> Gateway {
+    let mut gateway = runner.gateway();
+    let own = [("tracer", r#"{"consumer": "anna", "ask": true}"#)];
+    let token = gateway.prepare(&own);
+    gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
+    assert_eq!(gateway.receive().kind, EXTRA_INFO);
+    gateway
+}
+
+fn go_on(mut gateway: Gateway) -> Reply {
+    gateway.send(EXTRA_INFO, &answer_payload(None));
+    gateway.receive().reply()
+}
+
+const STOP_TEXT: &[u8; 28] = b"Hello, Rust Runner of APISIX";
+const NEW_TEXT: &[u8; 28] = b"Hello from the next build...";
+
+#[test]
+fn a_call_meets_one_build_only_also_of_a_plugin_that_is_bound_to_its_consumer() {
+    let runner = start("  - {plugin: stop, scope: {consumer: anna}}\n");
+    let paused = pause(&runner);
+    let library = artifacts::patched("stop", STOP_TEXT, NEW_TEXT);
+    runner.setup().lay("libstop.so", &library);
+    let mut gateway = runner.gateway();
+    let own = [("tracer", r#"{"consumer": "anna"}"#)];
+    wait::until("the new build serves", || {
+        (gateway.get(&own).text().as_bytes() == NEW_TEXT).then_some(())
+    });
+    assert_eq!(go_on(paused).text().as_bytes(), STOP_TEXT);
+}
+
+#[test]
+fn a_call_goes_on_with_the_bindings_that_it_began_with() {
+    let runner = start("  - {plugin: stop, config: {body: old}, scope: {consumer: anna}}\n");
+    let paused = pause(&runner);
+    lay(
+        runner.setup(),
+        "  - {plugin: stop, config: {body: new}, scope: {consumer: anna}}\n",
+    );
+    runner.log().wait_for_nth(1, &["1 bindings serve"]);
+    assert_eq!(go_on(paused).text(), "old");
+    assert_eq!(go_on(pause(&runner)).text(), "new");
+}
+
+#[test]
+fn the_bindings_of_a_plugin_move_to_a_new_build_together_or_not_at_all() {
+    let setup = Setup::with(&["tracer", "misbehaving"]);
+    lay(
+        &setup,
+        "
+  - {plugin: misbehaving, config: {mode: none}}
+  - {plugin: misbehaving, config: {mode: mark}, scope: {consumer: anna}}
+",
+    );
+    let runner = setup.start();
+    runner.log().wait_for(&["bindings serve"]);
+    let own = [("tracer", r#"{"consumer": "anna"}"#)];
+    let mut gateway = runner.gateway();
+    assert_eq!(gateway.get(&own).text(), "mark-of-the-file");
+    // It takes `mark` and refuses `none`.
+    runner.lay_mark("mark-choosy-0001");
+    runner
+        .log()
+        .wait_for(&["misbehaving", "all 2 of its bindings stay on generation"]);
+    assert_eq!(gateway.get(&own).text(), "mark-of-the-file");
+    e2e::runner::signal_process(runner.worker(), rustix::process::Signal::KILL);
+    runner.log().wait_for(&["ready again"]);
+    let mut gateway = runner.gateway();
+    assert_eq!(gateway.get(&own).text(), "mark-of-the-file");
+    runner.lay_mark("mark-number-0002");
+    wait::until("the next build serves", || {
+        (gateway.get(&own).text() == "mark-number-0002").then_some(())
+    });
 }
 
 /// Median of calls over one connection, in microseconds.

@@ -44,6 +44,41 @@ fn phases_run_one_after_the_other_over_the_whole_chain() {
 }
 
 #[test]
+fn the_run_loops_own_hooks_stand_around_each_phase() {
+    let trace = "logging: {level: trace}\n";
+    let runner = Setup::with(&["tracer", "misbehaving"])
+        .config(trace)
+        .start();
+    let say = |phase| format!(r#"{{"mode": "log", "phase": "{phase}"}}"#);
+    let (rewrite, access) = (say("rewrite"), say("access"));
+    let conf = [
+        ("misbehaving", rewrite.as_str()),
+        ("misbehaving", access.as_str()),
+        ("tracer", r#"{"label": "t"}"#),
+    ];
+    assert_eq!(runner.gateway().get(&conf), Reply::Nothing);
+    runner.log().wait_for(&["runloop", "log.after"]);
+    let marks = [
+        "rewrite.before",
+        "said with tracing",
+        "rewrite.after",
+        "access.before",
+        "said with tracing",
+        "access.after",
+        "log.before",
+        "logged",
+        "log.after",
+    ];
+    let lines = runner.log().lines();
+    let marked = lines.iter().filter_map(|line| {
+        let of_plugin = line.contains("said with tracing") || line.contains("label=t");
+        let mut marks = marks.iter().copied();
+        marks.find(|mark| line.contains(mark) && (line.contains(" runloop: ") || of_plugin))
+    });
+    assert_eq!(marked.collect::<Vec<_>>(), marks, "{lines:#?}");
+}
+
+#[test]
 fn an_answer_in_rewrite_skips_access_and_later_plugins_but_not_log() {
     let runner = Runner::with(&["tracer"]);
     let conf = [

@@ -1,9 +1,11 @@
 //! What a conf has counted goes on to the next build of its plugin.
 
+use std::fs;
+
 use e2e::artifacts;
 use e2e::gateway::Gateway;
 use e2e::message::{Reply, Request};
-use e2e::runner::Runner;
+use e2e::runner::{Runner, Setup};
 use e2e::wait;
 
 /// A rate at which nothing comes back while a test runs.
@@ -18,8 +20,17 @@ fn passes(gateway: &mut Gateway, token: u32) -> bool {
 
 #[test]
 fn a_limiter_goes_on_counting_when_its_library_is_replaced() {
-    let runner = Runner::with(&["limit-req"]);
+    let setup = Setup::with(&["limit-req"]);
+    let bindings = format!(
+        "bindings: [{{plugin: limit-req, config: {}}}]\n",
+        LIMIT[0].1
+    );
+    fs::write(setup.folder().join("bindings.yaml"), bindings).unwrap();
+    let runner = setup.start();
     let mut gateway = runner.gateway();
+    // It has the bound one.
+    let bound = gateway.prepare(&[]);
+    assert!((0..3).all(|_| passes(&mut gateway, bound)));
     let (used, fresh) = (
         gateway
             .try_prepare("route#1#ext-plugin-pre-req#1", &LIMIT)
@@ -33,6 +44,7 @@ fn a_limiter_goes_on_counting_when_its_library_is_replaced() {
     let other = artifacts::patched("limit-req", text, b"too many requests: REJECTED");
     runner.setup().lay("liblimit_req.so", &other);
     runner.log().wait_for(&["limit-req", "generation 2"]);
+    assert!(!passes(&mut gateway, bound), "none is left");
     assert!(passes(&mut gateway, used), "one is left");
     assert!(!passes(&mut gateway, used), "the burst is used up");
     // The route was edited: the same conf comes under another version of its key.
