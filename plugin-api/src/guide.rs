@@ -10,7 +10,7 @@
 //! 6. [Testing](testing)
 //! 7. [Shipping a library](shipping)
 //! 8. [Debugging](debugging)
-//! 9. [Moving a plugin here](moving)
+//! 9. [Moving a plugin here](moving), with the tables for [other runners](other_runners) and for [Kong](kong)
 
 #[doc = include_str!("../guide/first-plugin.md")]
 pub mod first_plugin {}
@@ -38,3 +38,9 @@ pub mod debugging {}
 
 #[doc = include_str!("../guide/moving.md")]
 pub mod moving {}
+
+#[doc = include_str!("../MOVING.md")]
+pub mod other_runners {}
+
+#[doc = include_str!("../KONG.md")]
+pub mod kong {}
