@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo;
-use build::{Built, Glibc};
+use build::{Built, Manner};
 
 /// What stands in the archive beside what is built: file of the project, file in the archive.
 const FILES: [(&str, &str); 4] = [
@@ -31,14 +31,14 @@ const SHELLS: [(&str, &str); 3] = [
 /// # Errors
 /// An argument is unknown, something does not build, or the archive does not work from an empty folder.
 pub fn run(arguments: Vec<String>) -> Result<()> {
-    let (here, rest): (Vec<_>, Vec<_>) = arguments
-        .into_iter()
-        .partition(|argument| argument == "--here");
-    crate::no_more("dist", &rest)?;
-    let glibc = Glibc::choose(!here.is_empty());
-    let built = build::all(&glibc)?;
+    let manner = manner(arguments)?;
+    let built = build::all(&manner)?;
     let folder = cargo::target_folder()?.join("dist");
-    let name = format!("plugin-runner-{}-{}", built.version, built.target);
+    let suffix = match manner {
+        Manner::Debug => "-debug",
+        Manner::Here | Manner::Baseline => "",
+    };
+    let name = format!("plugin-runner-{}-{}{suffix}", built.version, built.target);
     let staged = stage(&built, &folder, &name)?;
     let needed = newest_glibc(&staged)?;
     let archive = pack(&folder, &name)?;
@@ -52,6 +52,21 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         None => println!("asks for no version of glibc"),
     }
     Ok(())
+}
+
+fn manner(arguments: Vec<String>) -> Result<Manner> {
+    let (mut here, mut debug) = (false, false);
+    for argument in arguments {
+        match argument.as_str() {
+            "--here" => here = true,
+            "--debug" => debug = true,
+            _ => crate::no_more("dist", &[argument])?,
+        }
+    }
+    Ok(match debug {
+        true => Manner::Debug,
+        false => Manner::choose(here),
+    })
 }
 
 /// Lays everything into a fresh folder.

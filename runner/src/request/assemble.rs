@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use self::failing::{may_stay, refused_link, unserved_link};
+use self::failing::{refused_link, unserved_link};
 use super::chain::{Chain, Link, LinkState};
 use super::conf::Conf;
 use super::heritage::{self, Inheritance};
@@ -288,7 +288,7 @@ impl Assembly {
             match during(generation.number, activity::CONFIGURE, token, code) {
                 Ok(prepared) => LinkState::Ready(prepared),
                 Err(error) => {
-                    let before = before.filter(may_stay);
+                    let before = before.filter(LinkState::may_stay);
                     let before = before.or_else(|| self.inherited_link(&conf, index, token));
                     refused_link(&conf, &generation, before.as_ref(), &error)
                 }

@@ -177,6 +177,11 @@ impl Bindings {
         }
         if is_mixed {
             log_stay(plugin, its.len(), &before);
+            // The next worker is to serve all of them so.
+            for index in its {
+                let conf = making::conf(&table.bindings()[index]);
+                assembly.note_bound(&conf, &current.links()[index]);
+            }
             return Attempt::Done;
         }
         // Those of other plugins may have moved meanwhile.

@@ -85,6 +85,16 @@ pub enum LinkState {
     Unbound,
 }
 
+impl LinkState {
+    /// Whether a conf may stay on it.
+    pub fn may_stay(&self) -> bool {
+        match self {
+            Self::Ready(prepared) => !prepared.generation().is_forbidden(),
+            Self::Failing(_) | Self::Unbound => false,
+        }
+    }
+}
+
 impl Link {
     /// What it runs with for this consumer.
     pub fn resolve(&self, consumer: Option<&[u8]>) -> &LinkState {

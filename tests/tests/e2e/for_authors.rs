@@ -36,7 +36,7 @@ fn a_panic_is_logged_with_plugin_file_and_line() {
         .log()
         .wait_for(&["misbehaving", "panicked as it was told to", &place]);
     assert!(
-        line.contains("phase=access") && line.contains("route_key=route#1#"),
+        line.contains("phase=access") && line.contains("route#1#"),
         "{line}"
     );
     assert!(

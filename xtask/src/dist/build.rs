@@ -15,12 +15,14 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 #[cfg(target_arch = "aarch64")]
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
-/// Which glibc is built for.
-pub(super) enum Glibc {
-    /// An old one, with zig as the linker.
+/// How it is built.
+pub(super) enum Manner {
+    /// For an old glibc, with zig as the linker.
     Baseline,
-    /// This machine's.
+    /// For this machine's.
     Here,
+    /// The same without optimisations: to try how the archive is made.
+    Debug,
 }
 
 /// What was built.
@@ -31,7 +33,7 @@ pub(super) struct Built {
     pub(super) target: &'static str,
 }
 
-impl Glibc {
+impl Manner {
     /// The old one, unless this machine's is asked for or a tool is missing, which is said.
     pub(super) fn choose(here: bool) -> Self {
         if here {
@@ -50,12 +52,14 @@ impl Glibc {
     fn command(&self) -> Command {
         let mut command = cargo::cargo();
         match self {
-            Self::Here => command.arg("build"),
+            Self::Here | Self::Debug => command.arg("build"),
             Self::Baseline => command
                 .arg("zigbuild")
                 .arg(format!("--target={TARGET}.{BASELINE}")),
         };
-        command.arg("--release");
+        if !matches!(self, Self::Debug) {
+            command.arg("--release");
+        }
         command
     }
 }
@@ -75,7 +79,7 @@ fn has_zig() -> bool {
 ///
 /// # Errors
 /// Something does not build.
-pub(super) fn all(glibc: &Glibc) -> Result<Built> {
+pub(super) fn all(manner: &Manner) -> Result<Built> {
     // Apart: together, cargo would turn on more features of what they share, and the plugins would come out different
     // from those that an author builds.
     let packages = cargo::plugin_packages()?;
@@ -83,7 +87,7 @@ pub(super) fn all(glibc: &Glibc) -> Result<Built> {
         .iter()
         .filter(|package| !package.for_tests)
         .collect();
-    let mut command = glibc.command();
+    let mut command = manner.command();
     for package in &shown {
         command.args(["--package", &package.name]);
     }
@@ -97,7 +101,7 @@ pub(super) fn all(glibc: &Glibc) -> Result<Built> {
         let file = file.with_context(|| format!("`{}` has made no library", package.name))?;
         libraries.push(file.clone());
     }
-    let files = cargo::build(glibc.command().args(["--package", "plugin-runner"]))?;
+    let files = cargo::build(manner.command().args(["--package", "plugin-runner"]))?;
     let program = files
         .into_iter()
         .find(|file| file.ends_with("plugin-runner"));

@@ -9,14 +9,6 @@ use crate::plugins::registry::Unserved;
 use crate::request::chain::LinkState;
 use crate::request::conf::Conf;
 
-/// Whether a conf may stay on what it has.
-pub(super) fn may_stay(state: &LinkState) -> bool {
-    match state {
-        LinkState::Ready(prepared) => !prepared.generation().is_forbidden(),
-        LinkState::Failing(_) | LinkState::Unbound => false,
-    }
-}
-
 /// Nothing serves the plugin: its calls fail, and somebody is told why.
 pub(super) fn unserved_link(
     conf: &Conf,
