@@ -14,6 +14,7 @@ pub mod elsewhere;
 pub mod freeze;
 mod http;
 pub mod lint;
+mod messages;
 pub mod plugins;
 mod running;
 pub mod sanitize;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::cargo;
+use crate::{cargo, messages};
 
 const FOLDERS: [&str; 6] = [
     "runner",
@@ -75,6 +75,7 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    faults.extend(messages::check(root)?);
     faults.sort();
     Ok(faults)
 }
