@@ -46,7 +46,9 @@ fn is_good(config: &str) {
 #[test]
 fn the_runners_configurations_on_the_page_are_good() {
     let own = blocks(PAGE, "yaml");
-    let own = own.iter().filter(|block| block.starts_with("# config.yaml"));
+    let own = own
+        .iter()
+        .filter(|block| block.starts_with("# config.yaml"));
     assert_eq!(own.map(|block| is_good(block)).count(), 2);
     let (_, map) = PAGE.split_once("  config.yaml: |\n").unwrap();
     let (map, _) = map.split_once("---").unwrap();

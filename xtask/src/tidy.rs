@@ -139,7 +139,7 @@ fn check_source(name: &str, text: &str, faults: &mut Vec<String>) {
 }
 
 /// The text before `mod tests`.
-fn before_tests(text: &str) -> &str {
+pub(crate) fn before_tests(text: &str) -> &str {
     text.split_once("#[cfg(test)]\nmod tests {")
         .map_or(text, |(before, _)| before)
 }
