@@ -49,7 +49,7 @@ fn the_runners_configurations_on_the_page_are_good() {
     let own = own
         .iter()
         .filter(|block| block.starts_with("# config.yaml"));
-    assert_eq!(own.map(|block| is_good(block)).count(), 2);
+    assert_eq!(own.map(|block| is_good(block)).count(), 3);
     let (_, map) = PAGE.split_once("  config.yaml: |\n").unwrap();
     let (map, _) = map.split_once("---").unwrap();
     is_good(&map.replace("\n    ", "\n").replacen("    ", "", 1));
