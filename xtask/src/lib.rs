@@ -13,6 +13,7 @@ pub mod dist;
 pub mod elsewhere;
 pub mod freeze;
 mod http;
+mod links;
 pub mod lint;
 mod messages;
 pub mod plugins;
