@@ -15,7 +15,7 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
     page.split(fence.as_str())
         .skip(1)
-        .map(|block| block.split("```").next().unwrap())
+        .map(|block| block.split("```").next().unwrap_or(block))
         .collect()
 }
 
@@ -32,13 +32,13 @@ fn all_yaml_of_the_pages_is_yaml() {
 
 #[track_caller]
 fn is_good(config: &str) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("config.yaml");
-    fs::write(&file, config).unwrap();
+    fs::write(&file, config).expect("a file");
     let mut runner = Command::new(RUNNER);
     runner.args(["start", "--test", "--config"]).arg(&file);
     runner.env_remove("APISIX_LISTEN_ADDRESS");
-    let output = runner.output().unwrap();
+    let output = runner.output().expect("the runner runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{config}");
 }
