@@ -43,6 +43,7 @@
 //! | a route's configuration arrives | [`Plugin::validate`], [`Plugin::configure`] | once per *conf*: one plugin's configuration on one route |
 //! | a request arrives | all plugins' [`rewrite`](Plugin::rewrite), then all plugins' [`access`](Plugin::access) | each request |
 //! | the upstream has answered | all plugins' [`header_filter`](Plugin::header_filter), then all plugins' [`body_filter`](Plugin::body_filter) | each response of a route that is configured for it |
+//! | the reply has been written | all plugins' [`log`](Plugin::log), off the client's path | each call, also one that failed |
 //! | a new build takes over | the old one's [`export_state`](Plugin::export_state), the new one's [`import_state`](Plugin::import_state) | once per conf |
 //! | … and the old one is done | the values' `Drop`, when the last call that uses them is over | once |
 //!
@@ -50,7 +51,8 @@
 //! route (compiled regexes, limiters) and given to each phase. A plugin that leaves `configure` out gets its `Config`.
 //! A phase that is not implemented costs nothing.
 //!
-//! On one request the plugins run in the order of the route's configuration. Two requests, or a request and its
+//! On one request the plugins run in the order of the route's configuration; those that the runner's `bindings.yaml` adds
+//! come in the order of their priority, highest first, then by name. Two requests, or a request and its
 //! response, may run on different threads at the same time; one call stays on one thread.
 //!
 //! # Reading and changing
@@ -119,8 +121,9 @@
 //!
 //! # Logging
 //!
-//! Events of [`tracing`] and [`log`] appear in the runner's log under the plugin's name, inside the call's span; so do
-//! panics. The operator may change the level while the plugin runs. Leave standard output and error alone: a line written
+//! Events of [`tracing`] and [`log`] appear in the runner's log under the plugin's name, with its generation and phase, the
+//! call's id and the route key; so do panics. Outside of a call (`init_worker`, `configure`, `drop`, a thread of the
+//! plugin's own) they have what there is of these. Spans of the plugin's own are not carried. The operator may change the level while the plugin runs. Leave standard output and error alone: a line written
 //! there has no level and no plugin's name.
 //!
 //! # Testing

@@ -48,6 +48,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// # }
     /// ```
     ///
+    /// It has `plugins.probe_deadline` (5 s) when it is tried: one that takes longer keeps the generation out, and is tried
+    /// again later.
+    ///
     /// # Errors
     /// Keeps the generation out: a predecessor goes on serving, and without one the plugin's calls are errors.
     fn init_worker(context: &InitContext) -> Result<Self>;

@@ -89,7 +89,36 @@ fn show_plugins(gateway: &Gateway) -> Result<()> {
         &answer,
         202,
         &["x-demo: changed on the way back", "The upstream got: GET"],
-    )
+    )?;
+    show_members(&mut client)
+}
+
+/// Four plugins on one route, each of which may turn a client away.
+fn show_members(client: &mut Client) -> Result<()> {
+    heading("`bot-detection`, `key-auth`, `ip-restriction` and `acl` together on one route");
+    let members = || Request::get("/members");
+    for (request, status, part) in [
+        (members(), 401, "No API key found in request"),
+        (
+            members().header("User-Agent", "Googlebot/2.1"),
+            403,
+            "Forbidden",
+        ),
+        (
+            members().header("apikey", "bert-key"),
+            403,
+            "You cannot consume this service",
+        ),
+        (
+            members().header("apikey", "anna-key"),
+            200,
+            "x-consumer-groups: gold",
+        ),
+    ] {
+        expect(&show(client, &request)?, status, &[part])?;
+        println!();
+    }
+    Ok(())
 }
 
 fn show(client: &mut Client, request: &Request) -> Result<Answer> {
@@ -169,6 +198,7 @@ fn leave_running(gateway: Gateway) -> Result<()> {
     println!("    curl -i http://{address}/stop");
     println!("    curl -i http://{address}/rewrite?colour=blue");
     println!("    curl -i http://{address}/response-rewrite");
+    println!("    curl -i -H 'apikey: anna-key' http://{address}/members");
     println!(
         "\n    The routes are in conf/demo.yaml: edit them, the next request uses what you saved.\n"
     );

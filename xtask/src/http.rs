@@ -12,6 +12,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// What is asked.
 pub(crate) struct Request {
     target: String,
+    /// As lines.
+    headers: String,
 }
 
 impl Request {
@@ -19,12 +21,20 @@ impl Request {
     pub(crate) fn get(target: &str) -> Self {
         Self {
             target: target.to_owned(),
+            headers: String::new(),
         }
+    }
+
+    /// With one more header.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers += &format!("{name}: {value}\r\n");
+        self
     }
 
     /// The request as it goes over the wire.
     pub(crate) fn text(&self) -> String {
-        format!("GET {} HTTP/1.1\r\nHost: demo.test\r\n\r\n", self.target)
+        let Self { target, headers } = self;
+        format!("GET {target} HTTP/1.1\r\nHost: demo.test\r\n{headers}\r\n")
     }
 }
 

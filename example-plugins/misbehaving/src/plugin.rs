@@ -67,6 +67,11 @@ impl Plugin for Misbehaving {
         if cfg!(feature = "slow_init") {
             wait(u64::MAX);
         }
+        match &std::hint::black_box(MISBEHAVING_MARK) {
+            b"mark-start-fails" => bail!("this build was told to fail"),
+            b"mark-start-hangs" => wait(u64::MAX),
+            _ => {}
+        }
         let settings: Settings = context.settings()?;
         match settings.init.as_str() {
             "panic" => panic!("started as it was told to"),

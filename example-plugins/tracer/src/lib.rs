@@ -4,7 +4,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use plugin_api::{Call, Next, Plugin, Request, Response, Result, bail, config, plugin, tracing};
+use plugin_api::{
+    Call, ConfContext, InitContext, Next, Plugin, Request, Response, Result, bail, config, plugin,
+    tracing,
+};
 
 /// `{"label": "a"}`
 #[config]
@@ -18,7 +21,7 @@ pub struct Config {
     /// Fails in this phase.
     #[serde(default)]
     fail_in: String,
-    /// Takes 5 seconds in this phase.
+    /// Takes a second in this phase.
     #[serde(default)]
     hang_in: String,
     /// Asks the gateway in `access`.
@@ -27,17 +30,30 @@ pub struct Config {
     /// Authenticates this consumer in `access`.
     #[serde(default)]
     consumer: Option<String>,
+    /// Puts the client into these groups in `access`.
+    #[serde(default)]
+    groups: Vec<String>,
+    /// Logs in this phase, or in `configure`.
+    #[serde(default)]
+    say_in: String,
     /// Adds a field with the label to the call's line, in this phase.
     #[serde(default)]
     field_in: String,
 }
 
 impl Config {
+    fn say(&self, phase: &str) {
+        if self.say_in == phase {
+            tracing::info!("said in a phase");
+        }
+    }
+
     fn run(&self, phase: &str, call: &mut Call<'_>) -> Result<Next> {
         let before = call.shared("trace").map(|trace| trace.to_string());
         let trace = before.unwrap_or_default() + &format!("{}.{phase} ", self.label);
         call.set_shared("trace", trace)?;
         call.set_private("own", phase)?;
+        self.say(phase);
         if self.field_in == phase {
             call.log_field("label", &self.label)?;
         }
@@ -57,16 +73,26 @@ impl Config {
 
 fn hang() {
     let (_sender, nothing) = mpsc::channel::<()>();
-    let _ = nothing.recv_timeout(Duration::from_secs(5));
+    let _ = nothing.recv_timeout(Duration::from_secs(1));
 }
 
 /// The plugin.
-#[derive(Default)]
 pub struct Tracer;
 
 #[plugin]
 impl Plugin for Tracer {
     type Config = Config;
+    type Prepared = Config;
+
+    fn init_worker(_: &InitContext) -> Result<Self> {
+        tracing::debug!("said at the start");
+        Ok(Self)
+    }
+
+    fn configure(&self, config: Config, _: &ConfContext) -> Result<Config> {
+        config.say("configure");
+        Ok(config)
+    }
 
     fn rewrite(&self, config: &Config, request: &mut Request<'_>) -> Result<Next> {
         config.run("rewrite", request)
@@ -75,6 +101,9 @@ impl Plugin for Tracer {
     fn access(&self, config: &Config, request: &mut Request<'_>) -> Result<Next> {
         if let Some(consumer) = &config.consumer {
             request.set_consumer(consumer, None)?;
+        }
+        for group in &config.groups {
+            request.add_group(group)?;
         }
         if config.ask {
             request.variable("remote_addr")?;
@@ -92,6 +121,7 @@ impl Plugin for Tracer {
 
     fn log(&self, config: &Config, call: &Call<'_>) {
         let Some(end) = call.end() else { return };
+        config.say("log");
         let seen = call.request().map(|request| request.path().to_string());
         if config.field_in == "log" {
             let _ = call.log_field("label", &config.label);

@@ -1,7 +1,7 @@
 //! `explain`: which plugins run for a request, in which order, and which binding each runs with. Needs no runner; the
 //! answer comes from the same code that calls use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, ValueEnum};
 
@@ -27,7 +27,7 @@ pub struct Explain {
     /// The hook that the request comes from: before or after the gateway's own plugins
     #[arg(long, value_enum, default_value_t = AtHook::Pre)]
     pub at: AtHook,
-    /// A plugin that the route names in its own ext-plugin conf: it replaces its bindings (may be given again)
+    /// A plugin that the route names in its own ext-plugin conf: it replaces its bindings (may be given again, in the order of the conf)
     #[arg(long = "own", value_name = "PLUGIN")]
     pub own: Vec<String>,
     #[command(flatten)]
@@ -95,8 +95,8 @@ impl Explain {
         }
         lines.extend(steps.iter().filter_map(Step::unserved));
         lines.extend(self.replaced(&table));
-        lines.extend(self.early_answers(&steps));
-        lines.extend(self.unresolved(&table, &steps));
+        lines.extend(self.early_answers(&steps, shelf));
+        lines.extend(self.unresolved(&table, &steps, shelf));
         Ok(lines.join("\n"))
     }
 
@@ -121,12 +121,10 @@ impl Explain {
             match found.get_mut(plugin) {
                 Some(step) => step.beaten.push(won),
                 None => {
-                    let offer = shelf.named(plugin);
-                    let offer = offer.filter(|offer| offer.state == Standing::Serves);
                     let step = Step {
                         won,
                         binding,
-                        about: offer.map(|offer| &offer.about),
+                        about: serving(shelf, plugin),
                         beaten: Vec::new(),
                     };
                     found.insert(plugin, step);
@@ -155,18 +153,24 @@ impl Explain {
     }
 
     /// All `rewrite` run before any `access`.
-    fn early_answers(&self, steps: &[Step<'_>]) -> Vec<String> {
-        let late = steps
+    fn early_answers(&self, steps: &[Step<'_>], shelf: &Shelf) -> Vec<String> {
+        if self.at == AtHook::Response {
+            return Vec::new();
+        }
+        let bound = steps.iter().filter_map(|step| step.about);
+        let own = self.own.iter().filter_map(|own| serving(shelf, own));
+        let all: Vec<&About> = bound.chain(own).collect();
+        let Some(late) = all
             .iter()
-            .find(|step| step.authenticates() && step.has("access"));
-        let Some(late) = late.filter(|_| self.at != AtHook::Response) else {
+            .find(|about| about.authenticates && has(about, "access"))
+        else {
             return Vec::new();
         };
-        let early = steps
+        let early = all
             .iter()
-            .filter(|step| step.has("rewrite") && step.binding.plugin != late.binding.plugin);
-        let warning = |step: &Step<'_>| {
-            let (early, late) = (&step.binding.plugin, &late.binding.plugin);
+            .filter(|about| has(about, "rewrite") && about.name != late.name);
+        let warning = |about: &&About| {
+            let (early, late) = (&about.name, &late.name);
             format!(
                 "warning: an answer that `{early}` gives in rewrite comes before `{late}` authenticates in access"
             )
@@ -175,26 +179,53 @@ impl Explain {
     }
 
     /// Before the gateway authenticates, only an earlier plugin can say who the client is.
-    fn unresolved(&self, table: &Table, steps: &[Step<'_>]) -> Vec<String> {
+    fn unresolved(&self, table: &Table, steps: &[Step<'_>], shelf: &Shelf) -> Vec<String> {
         if self.at != AtHook::Pre {
             return Vec::new();
         }
-        let mut warnings = Vec::new();
-        let to_consumers: Vec<&str> = table
-            .bound_to_consumers(self.target(), self.at.hook())
+        let to_consumers = table.bound_to_consumers(self.target(), self.at.hook());
+        // One that is bound to several consumers is named once; the route's own conf replaces all of its bindings.
+        let to_consumers: BTreeSet<&str> = to_consumers
+            .filter(|plugin| !self.own.iter().any(|own| own == plugin))
             .collect();
-        for plugin in to_consumers {
-            let place = steps.iter().position(|step| step.binding.plugin == plugin);
+        let authenticated = |plugin: &&str| {
+            let place = steps.iter().position(|step| step.binding.plugin == *plugin);
             let before = &steps[..place.unwrap_or(steps.len())];
-            if !before.iter().any(Step::authenticates) {
-                warnings.push(format!(
-                    "warning: bindings of `{plugin}` to consumers cannot be resolved: no bound plugin before it authenticates, \
-                     and the gateway has not yet; bind it with `at: post`, or an authentication plugin before it"
-                ));
-            }
-        }
-        warnings
+            before.iter().any(Step::authenticates) || self.own_authenticates(shelf, plugin)
+        };
+        let unresolved = to_consumers
+            .into_iter()
+            .filter(|plugin| !authenticated(plugin));
+        let warning = |plugin| {
+            format!(
+                "warning: bindings of `{plugin}` to consumers cannot be resolved: no plugin before it authenticates, \
+                 and the gateway has not yet; bind it with `at: post`, or an authentication plugin before it"
+            )
+        };
+        unresolved.map(warning).collect()
     }
+
+    /// Whether one of the route's own plugins authenticates before this one: a bound plugin comes before the first of them
+    /// with a lower priority.
+    fn own_authenticates(&self, shelf: &Shelf, plugin: &str) -> bool {
+        let priority = |name: &str| serving(shelf, name).map_or(0, |about: &About| about.priority);
+        let before = self
+            .own
+            .iter()
+            .take_while(|own| priority(own) >= priority(plugin));
+        let mut abouts = before.filter_map(|own| serving(shelf, own));
+        abouts.any(|about| about.authenticates)
+    }
+}
+
+/// What the library says that serves a plugin.
+fn serving<'a>(shelf: &'a Shelf, plugin: &str) -> Option<&'a About> {
+    let offer = shelf.named(plugin)?;
+    (offer.state == Standing::Serves).then_some(&offer.about)
+}
+
+fn has(about: &About, phase: &str) -> bool {
+    about.phases.iter().any(|has| has == phase)
 }
 
 fn bytes(id: &Option<String>) -> Option<&[u8]> {
@@ -211,8 +242,7 @@ impl Step<'_> {
     }
 
     fn has(&self, phase: &str) -> bool {
-        self.about
-            .is_some_and(|about| about.phases.iter().any(|has| has == phase))
+        self.about.is_some_and(|about| has(about, phase))
     }
 
     fn line(&self, phase: &str) -> String {

@@ -130,6 +130,13 @@ pub fn during<R>(generation: u64, activity: u8, token: u32, code: impl FnOnce() 
     result
 }
 
+/// What this thread does for a generation right now, in words. A thread that runs none of its code for us is its own.
+pub fn doing(generation: u64) -> &'static str {
+    let running = CURRENT.get().and_then(words::running);
+    let running = running.filter(|running| running.generation == generation);
+    running.map_or(words::name(activity::THREAD), Running::doing)
+}
+
 /// Notes where the code of a generation is mapped, so that a crash of a thread of its own has a name too. `mapped` is the
 /// file's name as the kernel shows it.
 pub fn note_range(generation: u64, mapped: &Path) {

@@ -86,6 +86,7 @@ impl Instance {
     }
 
     fn configure(&self, value: &[u8], route_key: &str) -> Result<Handle, String> {
+        let _conf = tracing::info_span!("conf", route_key).entered();
         let purpose = self.purpose.name();
         let context = json!({ "purpose": purpose, "route_key": route_key }).to_string();
         let (value, context) = (Bytes::new(value), Bytes::new(context.as_bytes()));

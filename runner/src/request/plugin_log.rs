@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use crate::config::Level;
+use crate::plugins::blame;
 use crate::plugins::generation::phase_name;
 use crate::telemetry::{PluginEvent, plugin_event};
 
@@ -51,16 +52,7 @@ pub fn forward(line: &Line<'_>) {
         .get(&line.generation)
         .cloned();
     let name = name.as_deref().unwrap_or("unknown");
-    let span = line.call.as_ref().map(|(id, route_key, phase)| {
-        tracing::info_span!(
-            "call",
-            id,
-            route_key,
-            phase = phase_name(*phase),
-            generation = line.generation
-        )
-    });
-    let _entered = span.as_ref().map(tracing::Span::enter);
+    let _entered = span(line).entered();
     plugin_event(PluginEvent {
         level: level(line.level),
         plugin: name,
@@ -70,6 +62,22 @@ pub fn forward(line: &Line<'_>) {
         file: &String::from_utf8_lossy(line.file),
         line: line.line,
     });
+}
+
+/// What every event of a plugin carries beside its name. Outside of a call there is no request id; the route key of a conf
+/// that is configured stands in a span around that.
+fn span(line: &Line<'_>) -> tracing::Span {
+    let generation = line.generation;
+    match &line.call {
+        Some((id, route_key, phase)) => {
+            let phase = phase_name(*phase);
+            tracing::info_span!("call", id, route_key, phase, generation)
+        }
+        None => {
+            let phase = blame::doing(generation);
+            tracing::info_span!("plugin", phase, generation)
+        }
+    }
 }
 
 fn level(number: u32) -> Level {

@@ -37,6 +37,7 @@ pub(super) fn offer(generation: &Generation) -> LoadedPlugin {
         name: generation.name().to_owned(),
         version: generation.about.version.clone(),
         priority: generation.about.priority,
+        phases: generation.about.phases.clone(),
     }
 }
 

@@ -99,6 +99,8 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
+    /// The library of this generation had its time to start.
+    LoadIsLate(u64),
     /// Copies of what served earlier had their time: whoever waits for them goes on.
     RecallsAreOver,
     /// The worker had its time to answer this question for its report.
@@ -308,6 +310,7 @@ impl Supervisor {
                 self.loads_are_over();
             }
             Timer::LoadsAreOver(_) | Timer::RecallsAreOver => {}
+            Timer::LoadIsLate(generation) => self.load_is_late(generation),
             Timer::ReportIsLate(number) => self.answer_status(number, None),
             Timer::ReloadIsLate(number) => self.reload_is_late(number),
             Timer::StartWorker => self.replace_worker(),

@@ -166,6 +166,8 @@ pub struct LoadedPlugin {
     pub version: String,
     /// Its place in chains that are ordered by priority.
     pub priority: i32,
+    /// The phases that it has.
+    pub phases: Vec<String>,
 }
 
 /// How a worker is.

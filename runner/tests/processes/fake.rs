@@ -131,6 +131,7 @@ impl Examine for Probed {
             name: self.plugin.clone(),
             version: String::new(),
             priority: 0,
+            phases: Vec::new(),
         }])
     }
 
@@ -204,6 +205,7 @@ impl Workshop for Fake {
                     name: name.to_owned(),
                     version: version.to_owned(),
                     priority: 0,
+                    phases: Vec::new(),
                 }])
             }
             Some((_, cause)) => Err(refusal(cause.to_owned())),

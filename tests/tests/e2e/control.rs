@@ -93,6 +93,8 @@ fn the_list_of_a_running_runner_is_what_it_has_loaded() {
     let json = said(&command(&runner, &["list", "--json"]));
     let list: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(list["plugins"][0]["name"], "misbehaving");
+    let phases = serde_json::json!(["rewrite", "access", "header_filter"]);
+    assert_eq!(list["plugins"][0]["phases"], phases);
     assert_eq!(list["libraries"].as_array().unwrap().len(), 3);
 }
 

@@ -149,7 +149,13 @@ fn the_four_plugins_do_what_the_table_says() {
     let cases: Vec<Case> =
         serde_json::from_str(include_str!("../../fixtures/kong-plugins.json")).unwrap();
     assert!(cases.len() >= 60);
-    let runner = Runner::with(&["bot-detection", "key-auth", "ip-restriction", "acl"]);
+    let runner = Runner::with(&[
+        "bot-detection",
+        "key-auth",
+        "ip-restriction",
+        "acl",
+        "tracer",
+    ]);
     let mut gateway = runner.gateway();
     let wrong = cases.iter().filter_map(|case| {
         let wrong = case.check(&mut gateway).err()?;

@@ -24,7 +24,14 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn the_list_is_in_the_order_of_priority_and_names_what_cannot_serve() {
-    let setup = Setup::with(&["stop", "tracer"]);
+    let setup = Setup::with(&[
+        "tracer",
+        "acl",
+        "stop",
+        "key-auth",
+        "ip-restriction",
+        "bot-detection",
+    ]);
     setup.lay("libbroken.so", b"no library");
     let list = text(&ask(&setup, &["list"]));
     let rows: Vec<Vec<&str>> = list
@@ -35,17 +42,39 @@ fn the_list_is_in_the_order_of_priority_and_names_what_cannot_serve() {
         rows[0],
         ["PRIORITY", "PLUGIN", "VERSION", "STATE", "PHASES", "FILE"]
     );
-    assert_eq!(rows[1][..3], ["0", "stop", "0.1.0"]);
-    assert_eq!(rows[2][..3], ["0", "tracer", "0.1.0"]);
+    // Kong's priorities; of two with the same one, the name decides.
+    let order = [
+        ["2500", "bot-detection", "0.1.0"],
+        ["1250", "key-auth", "0.1.0"],
+        ["990", "ip-restriction", "0.1.0"],
+        ["950", "acl", "0.1.0"],
+        ["0", "stop", "0.1.0"],
+        ["0", "tracer", "0.1.0"],
+    ];
+    for (row, wanted) in rows[1..].iter().zip(order) {
+        assert_eq!(row[..3], wanted);
+    }
+    assert_eq!(
+        rows[6][4..9],
+        ["rewrite", "access", "header_filter", "body_filter", "log"]
+    );
     assert!(list.contains("libbroken.so cannot serve: "), "{list}");
 }
 
 #[test]
 fn the_list_as_json_has_everything() {
-    let setup = Setup::with(&["stop"]);
+    let setup = Setup::with(&["stop", "key-auth"]);
     let list: Value = serde_json::from_str(&text(&ask(&setup, &["list", "--json"]))).unwrap();
-    let stop = &list["plugins"][0];
+    let key_auth = &list["plugins"][0];
+    assert_eq!(key_auth["name"], "key-auth");
+    assert_eq!(key_auth["priority"], 1250);
+    assert_eq!(key_auth["authenticates"], true);
+    let hidden = &key_auth["schema"]["properties"]["hide_credentials"];
+    assert_eq!(hidden["default"], false, "{list}");
+    let stop = &list["plugins"][1];
     assert_eq!(stop["name"], "stop");
+    assert_eq!(stop["version"], "0.1.0");
+    assert_eq!(stop["priority"], 0);
     assert_eq!(stop["phases"], serde_json::json!(["access"]));
     assert_eq!(stop["state"], "serves");
     assert_eq!(stop["abi"], "1.0");

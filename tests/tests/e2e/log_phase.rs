@@ -2,6 +2,7 @@
 
 use e2e::message::{Code, Reply, Request, Response};
 use e2e::runner::{Runner, Setup};
+use e2e::wait;
 
 #[track_caller]
 fn logged_once(runner: &Runner, label: &str, parts: &[&str]) -> String {
@@ -117,12 +118,19 @@ fn a_call_that_failed_is_logged_once() {
 
 #[test]
 fn a_call_past_its_deadline_is_logged_once_and_at_the_deadline() {
-    let setup = Setup::with(&["tracer"]).config("calls:\n  deadline: 200ms\n");
+    let config = "calls: {deadline: 200ms}\nworker: {threads_per_plugin: 1}\n";
+    let setup = Setup::with(&["tracer"]).config(config);
     let runner = setup.start();
     let conf = [("tracer", r#"{"label": "a", "hang_in": "access"}"#)];
     let reply = runner.gateway().get(&conf);
     assert_eq!(reply, Reply::Error(Code::ServiceUnavailable));
     let facts = ["action=Error", "ended=Deadline", "by=tracer", "path=/"];
+    logged_once(&runner, "a", &facts);
+    // The plugin's only thread serves again when the late one has come back: that is no second end of its call.
+    let mut gateway = runner.gateway();
+    wait::until("the late plugin comes back", || {
+        (gateway.get(&[("tracer", "{}")]) == Reply::Nothing).then_some(())
+    });
     logged_once(&runner, "a", &facts);
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::message::Request;
+use e2e::message::{Reply, Request, Response};
 use e2e::runner::{Runner, Setup};
 use e2e::wait;
 use rustix::process::Signal;
@@ -31,6 +31,53 @@ fn events_of_a_plugin_come_under_its_name_with_their_fields_inside_the_calls_spa
         .log()
         .wait_for(&["ERROR", "misbehaving", "said with log"]);
     assert_eq!(runner.log().with("too quietly"), [""; 0]);
+}
+
+/// The one event of a plugin with this text in a log of JSON lines.
+#[track_caller]
+fn event(runner: &Runner, text: &str) -> serde_json::Value {
+    let line = runner.log().wait_for(&["\"plugin\":\"tracer\"", text]);
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn events_carry_plugin_generation_phase_request_id_and_route_key_in_every_phase() {
+    let config = "logging: {format: json, level: debug}\n";
+    let phases = ["rewrite", "access", "header_filter", "body_filter", "log"];
+    for phase in phases {
+        let runner = Setup::with(&["tracer"]).config(config).start();
+        let mut gateway = runner.gateway().response_body("x");
+        let conf = format!(r#"{{"say_in": "{phase}"}}"#);
+        let token = gateway.prepare(&[("tracer", &conf)]);
+        match phase {
+            "header_filter" | "body_filter" => {
+                gateway.response(token, &Response::new(200, &[])).answer();
+            }
+            _ => assert_eq!(gateway.request(token, &Request::get("/")), Reply::Nothing),
+        }
+        let said = event(&runner, "said in a phase");
+        assert_eq!(said["phase"], phase, "{said}");
+        assert_eq!(said["generation"], 1, "{said}");
+        assert!(said["id"].is_u64(), "{said}");
+        let key = said["route_key"].as_str().unwrap_or_default();
+        assert!(key.starts_with("route#1#"), "{said}");
+    }
+}
+
+#[test]
+fn events_outside_of_a_call_carry_what_there_is_to_know() {
+    let config = "logging: {format: json, level: debug}\n";
+    let runner = Setup::with(&["tracer"]).config(config).start();
+    let conf = r#"{"say_in": "configure"}"#;
+    assert_eq!(runner.gateway().get(&[("tracer", conf)]), Reply::Nothing);
+    let said = event(&runner, "said at the start");
+    assert_eq!(said["phase"], "init_worker", "{said}");
+    assert_eq!(said["generation"], 1, "{said}");
+    let said = event(&runner, "said in a phase");
+    assert_eq!(said["phase"], "configure", "{said}");
+    assert_eq!(said["generation"], 1, "{said}");
+    let key = said["route_key"].as_str().unwrap_or_default();
+    assert!(key.starts_with("route#1#"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
+mod binding_cost;
 mod bindings;
 mod calling;
 mod checking;
@@ -13,6 +14,7 @@ mod configuration;
 mod control;
 mod crash;
 mod develop;
+mod explaining;
 mod failing;
 mod for_authors;
 mod framing;

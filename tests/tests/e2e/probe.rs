@@ -1,5 +1,6 @@
 //! A new library is tried in a process of its own before it meets the one that serves.
 
+use e2e::message::{Code, Reply};
 use e2e::runner::{Runner, Setup};
 
 const STOP: [(&str, &str); 1] = [("stop", r#"{"body": "ok"}"#)];
@@ -42,6 +43,23 @@ fn a_library_that_hangs_at_its_start_never_meets_the_worker() {
         "hang_in_probe",
         &["did not come back within 500ms in init_worker"],
     );
+}
+
+#[test]
+fn a_library_whose_start_hangs_in_the_worker_stays_out_is_named_and_holds_up_no_other() {
+    let config = "plugins:\n  load_deadline: 700ms\n  settings:\n    misbehaving: {init: hang}\n";
+    let runner = Setup::with(&["misbehaving", "stop"]).config(config).start();
+    assert_eq!(runner.gateway().get(&STOP).text(), "ok");
+    runner.log().wait_for(&[
+        "libmisbehaving.so has not started in the worker within 700ms",
+        "hint",
+    ]);
+    let reply = runner
+        .gateway()
+        .get(&[("misbehaving", r#"{"mode": "mark"}"#)]);
+    assert_eq!(reply, Reply::Error(Code::ServiceUnavailable));
+    runner.setup().install("say");
+    runner.log().wait_for(&["say 0.1.0 serves"]);
 }
 
 #[test]

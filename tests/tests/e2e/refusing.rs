@@ -4,6 +4,7 @@
 use e2e::artifacts::{library, patched};
 use e2e::message::Reply;
 use e2e::runner::{Runner, Setup};
+use e2e::wait;
 
 const MARK: [(&str, &str); 1] = [("misbehaving", r#"{"mode": "mark"}"#)];
 
@@ -102,7 +103,7 @@ fn a_broken_file_at_the_start_keeps_nobody_else_from_serving() {
 }
 
 #[test]
-fn a_plugin_whose_start_fails_keeps_the_old_build() {
+fn a_plugin_whose_start_fails_does_not_serve_and_keeps_nobody_else_from_it() {
     for (word, text) in [
         ("fail", "was told to fail"),
         ("panic", "started as it was told to"),
@@ -115,6 +116,36 @@ fn a_plugin_whose_start_fails_keeps_the_old_build() {
         runner.log().wait_for(&["libmisbehaving.so", text]);
         assert_eq!(runner.gateway().get(&[("stop", "{}")]).answer().status, 200);
     }
+}
+
+#[test]
+fn a_build_whose_start_fails_or_hangs_leaves_the_one_before_serving() {
+    let runner = Setup::with(&["misbehaving"])
+        .config("plugins:\n  probe_deadline: 700ms\n")
+        .start();
+    let mut gateway = runner.gateway();
+    assert_eq!(gateway.get(&MARK).text(), "mark-of-the-file");
+    for (mark, cause) in [
+        (
+            "mark-start-fails",
+            "its init_worker failed: this build was told to fail",
+        ),
+        (
+            "mark-start-hangs",
+            "did not come back within 700ms in init_worker",
+        ),
+    ] {
+        runner.lay_mark(mark);
+        runner.log().wait_for(&["libmisbehaving.so", cause]);
+        assert_eq!(gateway.get(&MARK).text(), "mark-of-the-file");
+    }
+    runner.lay_mark("mark-is-good-now");
+    runner
+        .log()
+        .wait_for(&["misbehaving", "serves: generation"]);
+    wait::until("the good build serves", || {
+        (gateway.get(&MARK).text() == "mark-is-good-now").then_some(())
+    });
 }
 
 #[test]

@@ -58,17 +58,28 @@ pub struct Running {
 impl Running {
     /// What it was doing, in words.
     pub fn doing(self) -> &'static str {
-        match self.activity {
-            activity::OPEN => "constructor",
-            activity::START => "init_worker",
-            activity::CONFIGURE => "configure",
-            activity::DROP => "drop",
-            activity::EXPORT => "export_state",
-            activity::IMPORT => "import_state",
-            activity::THREAD => "a thread of its own",
-            phase => phase_name(phase.into()),
-        }
+        name(self.activity)
     }
+}
+
+/// What a phase or an activity is called.
+pub(super) fn name(activity: u8) -> &'static str {
+    match activity {
+        activity::OPEN => "constructor",
+        activity::START => "init_worker",
+        activity::CONFIGURE => "configure",
+        activity::DROP => "drop",
+        activity::EXPORT => "export_state",
+        activity::IMPORT => "import_state",
+        activity::THREAD => "a thread of its own",
+        phase => phase_name(phase.into()),
+    }
+}
+
+/// What the thread of this slot runs.
+pub(super) fn running(slot: &[AtomicU64]) -> Option<Running> {
+    let words = [0, 1].map(|word| slot[word].load(Ordering::Relaxed));
+    running_in(&words)
 }
 
 pub(super) fn slot(page: &'static [AtomicU64], index: usize) -> &'static [AtomicU64] {

@@ -152,6 +152,8 @@ pub struct Plugin {
     pub name: String,
     pub version: String,
     pub priority: i32,
+    /// Those that it has.
+    pub phases: Vec<String>,
     pub generation: u64,
     pub file: PathBuf,
     pub sha256: String,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::stager::StagerReport;
-use super::{FolderError, Libraries, Offer, Scan, Supervisor};
+use super::{FolderError, Libraries, Offer, Scan, Supervisor, Timer};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::reload::Step;
 use crate::supervise::spawn::Worker;
@@ -208,8 +208,10 @@ impl Supervisor {
 
     /// Tells a worker to load a copy, in one of the ways there are.
     pub(super) fn load_in(&self, worker: &Worker, library: Library, how: fn(Library) -> ToWorker) {
+        let late = Timer::LoadIsLate(library.generation);
         match self.libraries.descriptor(&library) {
             Ok(copy) => {
+                self.later(self.config.plugins.load_deadline, late);
                 let descriptors = copy.into_iter().collect();
                 worker.tell_with(how(library), Vec::new(), descriptors);
             }
@@ -219,6 +221,20 @@ impl Supervisor {
                 worker.kill();
             }
         }
+    }
+
+    /// The worker has not said in time what became of a library: it stays out until its start comes back.
+    pub(super) fn load_is_late(&self, generation: u64) {
+        let Some(library) = self.libraries.reload.loading(generation) else {
+            return;
+        };
+        tracing::warn!(
+            still_serving = self.still_serving(&library.file),
+            hint = "do not wait in init_worker for what may never come",
+            "{} has not started in the worker within {:?} (plugins.load_deadline): it does not serve before it has",
+            library.file.display(),
+            self.config.plugins.load_deadline
+        );
     }
 
     fn blame(&mut self, library: &Library) {
@@ -247,15 +263,8 @@ impl Supervisor {
     }
 
     pub(super) fn log_refusal(&mut self, file: &Path, refusal: &Refusal) {
-        let offer = self.libraries.offers.get(file);
-        let still_serving = offer.map(|offer| {
-            format!(
-                "{} (generation {})",
-                names(&offer.plugins),
-                offer.generation
-            )
-        });
-        let done = if offer.is_some() {
+        let still_serving = self.still_serving(file);
+        let done = if still_serving.is_some() {
             "replaced"
         } else {
             "loaded"
@@ -296,6 +305,12 @@ impl Supervisor {
         if self.worker.as_ref().is_some_and(|worker| worker.serving) {
             self.libraries.note_served();
         }
+    }
+
+    fn still_serving(&self, file: &Path) -> Option<String> {
+        let offer = self.libraries.offers.get(file)?;
+        let (names, generation) = (names(&offer.plugins), offer.generation);
+        Some(format!("{names} (generation {generation})"))
     }
 
     fn still_serving_all(&self) -> Option<String> {

@@ -103,6 +103,7 @@ impl Supervisor {
             name: offered.name.clone(),
             version: offered.version.clone(),
             priority: offered.priority,
+            phases: offered.phases.clone(),
             generation: offer.generation,
             file: file.to_owned(),
             sha256: library.map_or(String::new(), |library| library.sha256.to_string()),
