@@ -72,7 +72,8 @@ pub fn forward(line: &Line<'_>) {
     });
 }
 
-fn level(number: u32) -> Level {
+/// The level that a plugin means.
+pub fn level(number: u32) -> Level {
     match number {
         0 | 1 => Level::Error,
         2 => Level::Warn,
