@@ -180,6 +180,14 @@ pub struct Worker {
     pub threads: usize,
     /// Blocking threads that one plugin may hold at most. 1 to `threads`.
     pub threads_per_plugin: usize,
+    /// It is recycled when it holds this many builds that serve no more.
+    pub recycle_generations: usize,
+    /// It is recycled when it takes this many bytes (resident); `None`: three quarters of `memory_limit`, if there is one.
+    pub recycle_memory: Option<u64>,
+    /// It is recycled when this many of its threads are still in a call after its deadline.
+    pub recycle_stuck_threads: usize,
+    /// At least this long after it was recycled for one of these reasons.
+    pub recycle_interval: Duration,
 }
 
 /// Where the runner keeps what outlives it.
@@ -289,7 +297,19 @@ impl Default for Worker {
             event_loops: 1,
             threads: 512,
             threads_per_plugin: 64,
+            recycle_generations: 100,
+            recycle_memory: None,
+            recycle_stuck_threads: 32,
+            recycle_interval: Duration::from_secs(600),
         }
+    }
+}
+
+impl Worker {
+    /// Resident bytes from which on it is recycled.
+    pub fn recycle_memory(&self) -> Option<u64> {
+        let share = |limit: u64| limit / 4 * 3;
+        self.recycle_memory.or(self.memory_limit.map(share))
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod admin;
 mod backoff;
+mod budget;
 pub mod control;
 mod descriptors;
 pub mod fingerprint;
@@ -32,6 +33,7 @@ mod spawn;
 pub mod staging;
 mod start;
 pub mod state;
+mod successor;
 mod supervisor;
 pub mod tokens;
 pub mod trial;

@@ -30,10 +30,15 @@ pub fn open_folder() -> tempfile::TempDir {
     folder
 }
 
-/// Says in one line that a test cannot run here, past the test harness, which keeps what a test prints to itself.
+/// Says in one line that a test cannot run here.
 pub fn skipped(reason: &str) {
-    use std::io::Write;
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    say(&format!("skipped: {name}: {reason}"));
+}
+
+/// Says something past the test harness, which keeps what a test prints to itself.
+pub fn say(line: &str) {
+    use std::io::Write;
     // If nobody reads it, nobody misses it.
-    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

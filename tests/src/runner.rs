@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -232,6 +232,14 @@ impl Runner {
         let setup = std::mem::replace(&mut self.setup, Setup::with(&[]));
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
         setup.start()
+    }
+
+    /// Asks it at the command line: runs `plugin-runner` with its configuration.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(artifacts::runner());
+        let config = self.setup.folder().join("config.yaml");
+        command.args(arguments).arg("--config").arg(config);
+        command.env_clear().output().unwrap()
     }
 
     /// Sends it a signal.

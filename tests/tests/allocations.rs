@@ -102,7 +102,9 @@ fn serve(folder: &Path) -> std::path::PathBuf {
     workshop.load(&library).unwrap();
     let socket = folder.join("s");
     let listener = UnixListener::bind(&socket).unwrap();
-    workshop.serve(listener.into(), &Served::new()).unwrap();
+    workshop
+        .serve(listener.into(), &Served::new(), Duration::ZERO, None)
+        .unwrap();
     // It serves until the process ends.
     std::mem::forget(workshop);
     socket

@@ -7,7 +7,7 @@ use plugin_api::{
     config, plugin, tracing,
 };
 
-use crate::trouble::{segfault, trouble, wait};
+use crate::trouble::{segfault, take, trouble, wait};
 
 /// What kind of trouble.
 #[config]
@@ -32,9 +32,12 @@ fn access() -> String {
 /// `plugins.settings.misbehaving`.
 #[config]
 pub(crate) struct Settings {
-    /// `panic`, `fail`, `hang`, `abort`, `exit`, `segfault`, or `hang_in_probe`.
+    /// `panic`, `fail`, `hang`, `abort`, `exit`, `segfault`, `hang_in_probe`, `slow` or `exclusive`.
     #[serde(default)]
     init: String,
+    /// Of the thing that `exclusive` takes.
+    #[serde(default)]
+    name: String,
 }
 
 /// The plugin.
@@ -69,6 +72,8 @@ impl Plugin for Misbehaving {
             "panic" => panic!("started as it was told to"),
             "fail" => bail!("was told to fail"),
             "hang" if context.purpose() == Purpose::Serve => wait(u64::MAX),
+            "slow" if context.purpose() == Purpose::Serve => wait(500),
+            "exclusive" if context.purpose() == Purpose::Serve => take(&settings.name)?,
             "hang_in_probe" if context.purpose() == Purpose::Probe => wait(u64::MAX),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(0),

@@ -4,6 +4,8 @@
 
 use std::ffi::c_void;
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ pub(crate) fn trouble(config: &Config, phase: &str) -> Result<Next> {
         "segfault" => segfault(),
         "stack_overflow" => drop(overflow(0)),
         "allocate_all" => allocate_all(),
+        "leak" => leak(),
         "sigbus" => read_beyond_the_end()?,
         "sigill" => illegal(),
         "thread_crash" => crash_elsewhere(),
@@ -46,6 +49,18 @@ pub(crate) fn trouble(config: &Config, phase: &str) -> Result<Next> {
         _ => {}
     }
     Ok(Next::CONTINUE)
+}
+
+/// Takes something that only one process can have, for as long as the process lives.
+pub(crate) fn take(name: &str) -> Result<()> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    std::mem::forget(UnixListener::bind_addr(&address)?);
+    Ok(())
+}
+
+/// Never gives it back.
+fn leak() {
+    std::mem::forget(std::hint::black_box(vec![1u8; 1 << 26]));
 }
 
 fn say() {

@@ -9,7 +9,7 @@ use clap::Args;
 use super::ask::Which;
 use crate::exit::Failure;
 use crate::supervise::admin::message::{
-    Answer, Bindings, LibraryFile, Plugin, Request, Status, Worker,
+    Answer, Bindings, LibraryFile, Plugin, Recycles, Request, Status, Worker,
 };
 
 const EXAMPLES: &str = "\
@@ -78,6 +78,10 @@ fn describe(status: &Status) -> Result<String, std::fmt::Error> {
         None => writeln!(text, "worker   none")?,
         Some(worker) => writeln!(text, "worker   {}", describe_worker(worker))?,
     }
+    if let Some(worker) = &status.leaving {
+        writeln!(text, "leaving  {}", describe_leaving(worker))?;
+    }
+    describe_recycles(&mut text, &status.recycles)?;
     writeln!(
         text,
         "tokens   {} of {}",
@@ -116,6 +120,33 @@ fn describe_worker(worker: &Worker) -> String {
         text += &format!(", {}", count(worker.stuck_loops as u64, "stuck event loop"));
     }
     text
+}
+
+fn describe_leaving(worker: &Worker) -> String {
+    let memory = worker
+        .memory_bytes
+        .map(|memory| format!("{}, ", size(memory)));
+    format!(
+        "process {}, number {}, up {}, {}finishes its calls",
+        worker.pid,
+        worker.number,
+        time(worker.uptime_seconds),
+        memory.unwrap_or_default()
+    )
+}
+
+fn describe_recycles(text: &mut String, recycles: &Recycles) -> std::fmt::Result {
+    let Some(last) = &recycles.last else {
+        return Ok(());
+    };
+    write!(text, "recycled {}", count(recycles.done, "time"))?;
+    if recycles.failed > 0 {
+        write!(text, ", and {} in vain", count(recycles.failed, "time"))?;
+    }
+    match &last.fault {
+        None => writeln!(text, "; last in {} ms, as {}", last.took_ms, last.reason),
+        Some(fault) => writeln!(text, "; last in vain: {fault}"),
+    }
 }
 
 fn describe_bindings(text: &mut String, bindings: &Bindings) -> std::fmt::Result {
@@ -232,7 +263,7 @@ fn time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::admin::message::{LastError, Retained, Runner, Tokens};
+    use crate::supervise::admin::message::{LastError, Recycled, Retained, Runner, Tokens};
 
     #[test]
     fn people_read_what_serves_what_does_not_and_why() {
@@ -257,6 +288,21 @@ mod tests {
                 memory_bytes: Some(3 << 20),
                 ..Worker::default()
             }),
+            leaving: Some(Worker {
+                pid: 9,
+                number: 0,
+                uptime_seconds: 61,
+                ..Worker::default()
+            }),
+            recycles: Recycles {
+                done: 2,
+                failed: 1,
+                last: Some(Recycled {
+                    reason: "it was asked for".into(),
+                    took_ms: 40,
+                    ..Recycled::default()
+                }),
+            },
             tokens: Tokens { live: 2, max: 9 },
             bindings: Bindings {
                 file: Some("/c/bindings.yaml".into()),
@@ -300,6 +346,8 @@ mod tests {
 plugin-runner 0.1.0 (plugin ABI 1.0), process 10, up 1 h 1 min
 socket   /run/s
 worker   process 11, number 1, up 0 s, 3.0 MiB, 1 connection
+leaving  process 9, number 0, up 1 min 1 s, finishes its calls
+recycled 2 times, and 1 time in vain; last in 40 ms, as it was asked for
 tokens   2 of 9
 bindings 1 serve, 2 read from /c/bindings.yaml
     not taken up: line 3: no

@@ -117,6 +117,18 @@ pub(super) const SECTIONS: &[Section] = &[
             key("threads_per_plugin", |c, f| {
                 put(&mut c.worker.threads_per_plugin, f.number(1, 65_536));
             }),
+            key("recycle_generations", |c, f| {
+                put(&mut c.worker.recycle_generations, f.number(1, 100_000));
+            }),
+            key("recycle_memory", |c, f| {
+                put(&mut c.worker.recycle_memory, some(f.size(LEAST_MEMORY)));
+            }),
+            key("recycle_stuck_threads", |c, f| {
+                put(&mut c.worker.recycle_stuck_threads, f.number(1, 65_536));
+            }),
+            key("recycle_interval", |c, f| {
+                put(&mut c.worker.recycle_interval, f.duration(YEAR));
+            }),
         ],
     },
     Section {

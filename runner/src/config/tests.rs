@@ -149,7 +149,8 @@ plugins:
   quarantine_window: 90s
 bindings: {file: b.yaml}
 calls: {deadline: 500ms}
-worker: {user: root, memory_limit: 512MiB, event_loops: $env.LOOPS, threads: 8}
+worker: {user: root, memory_limit: 512MiB, event_loops: $env.LOOPS, threads: 8, recycle_generations: 9,
+  recycle_memory: 256MiB, recycle_stuck_threads: 3, recycle_interval: 1s}
 state: {dir: /srv/state}
 tokens: {max: 1_000, expire: 60}
 "#,
@@ -205,6 +206,10 @@ tokens: {max: 1_000, expire: 60}
             event_loops: 4,
             threads: 8,
             threads_per_plugin: 8,
+            recycle_generations: 9,
+            recycle_memory: Some(256 << 20),
+            recycle_stuck_threads: 3,
+            recycle_interval: Duration::from_secs(1),
         },
         state: State {
             dir: Some("/srv/state".into()),

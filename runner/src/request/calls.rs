@@ -69,13 +69,17 @@ impl Calls {
         &self.config
     }
 
-    /// Begins to serve: the libraries that were collected are all there are for now. `served`: see [`Registry::open`].
-    pub fn open(&self, served: &BTreeMap<String, PathBuf>) {
+    /// Begins to serve: the libraries that were collected are all there are for now. Waits for the confs, at most
+    /// `settle`. `served`: see [`Registry::open`].
+    pub fn open(&self, served: &BTreeMap<String, PathBuf>, settle: Duration) {
         self.registry.open(served);
+        self.bindings.assemble(&self.assembler);
+        if !settle.is_zero() {
+            return self.assembler.assemble_all(self.chains.all(), settle);
+        }
         for chain in self.chains.all() {
             drop(self.assembler.assemble(chain));
         }
-        self.bindings.assemble(&self.assembler);
     }
 
     /// Takes bindings: instead of those there were, once they are configured.
@@ -159,6 +163,23 @@ impl Calls {
     fn forget_plans(&self) {
         if let Some(bound) = self.bindings.current() {
             bound.forget_plans();
+        }
+    }
+
+    /// How long each token has not been used, for the next worker.
+    pub fn unused(&self) -> Vec<(u32, Duration)> {
+        let now = Instant::now();
+        let unused = |chain: &Chain| now.saturating_duration_since(chain.last_used(now));
+        let chains = self.chains.all();
+        let chains = chains.iter().map(|chain| (chain.token, unused(chain)));
+        chains.collect()
+    }
+
+    /// Takes how long tokens were not used in the worker before this one, so that they expire as if there were only one.
+    pub fn were_unused(&self, unused: &[(u32, Duration)]) {
+        for (token, for_long) in unused {
+            self.chains
+                .with(*token, |chain| chain.was_unused(*for_long));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapWeak};
 use plugin_api::abi::numbers::phase;
@@ -38,6 +38,8 @@ pub struct Chain {
     used: AtomicBool,
     /// Milliseconds since `born` of the last use that somebody has noticed.
     last_used: AtomicU64,
+    /// Milliseconds before `born` of the last use in an earlier worker.
+    unused_before: AtomicU64,
     born: Instant,
 }
 
@@ -134,6 +136,7 @@ impl Chain {
             published: Mutex::new(0),
             used: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
+            unused_before: AtomicU64::new(0),
             born: Instant::now(),
         }
     }
@@ -205,7 +208,19 @@ impl Chain {
             let since = u64::try_from(since).unwrap_or(u64::MAX);
             self.last_used.store(since, Ordering::Relaxed);
         }
-        self.born + std::time::Duration::from_millis(self.last_used.load(Ordering::Relaxed))
+        match self.last_used.load(Ordering::Relaxed) {
+            0 => {
+                let before = Duration::from_millis(self.unused_before.load(Ordering::Relaxed));
+                self.born.checked_sub(before).unwrap_or(self.born)
+            }
+            since => self.born + Duration::from_millis(since),
+        }
+    }
+
+    /// In an earlier worker nobody had used it for this long.
+    pub fn was_unused(&self, for_long: Duration) {
+        let millis = u64::try_from(for_long.as_millis()).unwrap_or(u64::MAX);
+        self.unused_before.store(millis, Ordering::Relaxed);
     }
 }
 

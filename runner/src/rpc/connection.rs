@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::event_loop::LoopId;
+use super::event_loop::{LoopId, NOBODY};
 use super::input::Filled;
+use super::rest::AtRest;
 use crate::request::service::{Blame, Call};
 
 mod output;
@@ -71,25 +72,25 @@ impl<C: Call> Connection<C> {
     }
 
     /// What the task on `home` has to do now.
-    pub(super) fn next(&self, home: LoopId, draining: bool) -> Step<C> {
+    pub(super) fn next(&self, home: LoopId, at_rest: AtRest) -> Step<C> {
         let mut state = self.lock();
         if state.owner != home {
             return Step::Leave;
         }
-        state.next(self.socket(), self.deadline, draining)
+        state.next(self.socket(), self.deadline, at_rest)
     }
 
     /// Reads once, then says what to do; and whether the socket is known to be empty.
-    pub(super) fn receive(&self, home: LoopId, draining: bool) -> (Step<C>, bool) {
+    pub(super) fn receive(&self, home: LoopId, at_rest: AtRest) -> (Step<C>, bool) {
         let mut state = self.lock();
         if state.owner != home {
             return (Step::Leave, false);
         }
         match state.fill(self.socket()) {
             Filled::Some { drained } => {
-                (state.next(self.socket(), self.deadline, draining), drained)
+                (state.next(self.socket(), self.deadline, at_rest), drained)
             }
-            Filled::Nothing => (state.next(self.socket(), self.deadline, draining), true),
+            Filled::Nothing => (state.next(self.socket(), self.deadline, at_rest), true),
             Filled::End => (state.ended(self.socket()), false),
         }
     }
@@ -204,14 +205,25 @@ impl<C: Call> Connection<C> {
         state.never_configured(self.socket())
     }
 
+    /// Takes the connection from its loop if it is at a boundary: it belongs to nobody then, and is to be passed on.
+    pub(super) fn give(&self) -> bool {
+        let mut state = self.lock();
+        state.owner != NOBODY && state.give()
+    }
+
     /// Closes the connection if nobody is about to use it.
     pub(super) fn close_if_idle(&self) {
-        self.lock().close_if_idle(self.socket());
+        let mut state = self.lock();
+        if state.owner != NOBODY {
+            state.close_if_idle(self.socket());
+        }
     }
 
     /// Answers what is under way with ERROR and closes, whoever has the connection; returns a call that waited on it.
     pub(super) fn cut(&self) -> Option<Box<C>> {
-        self.lock().cut(self.socket())
+        let mut state = self.lock();
+        // One that is on its way to another process may be served there already.
+        (state.owner != NOBODY).then(|| state.cut(self.socket()))?
     }
 }
 

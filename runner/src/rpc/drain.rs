@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::listener::{self, Accepted};
+use super::rest::AtRest;
 use super::server::Shared;
 use crate::request::service::{Call, Service};
 
@@ -20,7 +21,7 @@ pub struct Drained {
 
 pub(super) fn drain<S: Service>(shared: &Arc<Shared<S>>, within: Duration) -> Drained {
     let until = Instant::now() + within;
-    shared.draining.store(true, Ordering::SeqCst);
+    shared.rest.set(AtRest::Closes);
     shared.accepting.store(false, Ordering::SeqCst);
     sweep(shared, until);
     settle(shared, until);
@@ -31,9 +32,14 @@ pub(super) fn drain<S: Service>(shared: &Arc<Shared<S>>, within: Duration) -> Dr
     Drained { cut: cut(shared) }
 }
 
-/// Takes all connections that wait in the backlog; whether there were any.
-fn sweep<S: Service>(shared: &Arc<Shared<S>>, until: Instant) -> bool {
+/// Takes all connections that wait in the backlog, after the server was told to accept no more; whether there were any.
+/// Those that a loop is just accepting are entered when this returns.
+pub(super) fn sweep<S: Service>(shared: &Arc<Shared<S>>, until: Instant) -> bool {
     let mut any = false;
+    while shared.entering.any() && Instant::now() < until {
+        any = true;
+        std::thread::yield_now();
+    }
     while Instant::now() < until && listener::accept(shared, None) == Accepted::One {
         any = true;
     }
@@ -41,7 +47,7 @@ fn sweep<S: Service>(shared: &Arc<Shared<S>>, until: Instant) -> bool {
 }
 
 /// Waits until every connection has ended its call, and closes it.
-fn settle<S: Service>(shared: &Arc<Shared<S>>, until: Instant) {
+pub(super) fn settle<S: Service>(shared: &Arc<Shared<S>>, until: Instant) {
     loop {
         for connection in shared.loops.connections() {
             connection.close_if_idle();
@@ -53,7 +59,7 @@ fn settle<S: Service>(shared: &Arc<Shared<S>>, until: Instant) {
     }
 }
 
-fn cut<S: Service>(shared: &Arc<Shared<S>>) -> usize {
+pub(super) fn cut<S: Service>(shared: &Arc<Shared<S>>) -> usize {
     let left = shared.loops.connections();
     for connection in &left {
         if let Some(call) = connection.cut() {

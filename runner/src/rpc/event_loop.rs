@@ -19,6 +19,9 @@ use crate::request::service::Blame;
 /// Number of a loop in this process, never used again.
 pub(super) type LoopId = u64;
 
+/// No loop: the owner of a connection that is on its way to another process.
+pub(super) const NOBODY: LoopId = 0;
+
 /// An event loop, as its own thread and the watchdog see it.
 #[derive(Debug)]
 pub(super) struct EventLoop {

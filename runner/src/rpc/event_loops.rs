@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::event_loop::{EventLoop, LoopId};
 use super::server::Shared;
-use super::watchdog::Cause;
+use super::watchdog::{Alarm, Cause};
 use super::{listener, task};
 use crate::request::service::{Call, Service, Watched};
 
@@ -26,6 +26,8 @@ pub(super) struct EventLoops<C: Call> {
 struct Table<C: Call> {
     /// The loop that serves at each place.
     serving: Vec<Arc<EventLoop>>,
+    /// Those that were replaced, while their threads have not come back.
+    left: Vec<Weak<EventLoop>>,
     /// Ready to replace a stuck loop at once.
     spare: Option<Arc<EventLoop>>,
     connections: HashMap<u64, Arc<Connection<C>>>,
@@ -40,6 +42,7 @@ impl<C: Call> EventLoops<C> {
         let loops = Self {
             table: Mutex::new(Table {
                 serving: Vec::new(),
+                left: Vec::new(),
                 spare: None,
                 connections: HashMap::new(),
             }),
@@ -78,6 +81,17 @@ impl<C: Call> EventLoops<C> {
         self.stuck.load(Ordering::Relaxed)
     }
 
+    /// Replaced loops whose threads have been in one call for longer than `limit`.
+    pub(super) fn late(&self, alarm: &Alarm, limit: Duration) -> usize {
+        let mut table = self.lock();
+        table.left.retain(|left| left.strong_count() > 0);
+        let works = table
+            .left
+            .iter()
+            .filter_map(|left| left.upgrade()?.work(alarm));
+        works.filter(|work| work.busy > limit).count()
+    }
+
     /// Every connection.
     pub(super) fn connections(&self) -> Vec<Arc<Connection<C>>> {
         self.lock().connections.values().cloned().collect()
@@ -113,21 +127,22 @@ impl<C: Call> EventLoops<C> {
 }
 
 impl<C: Call> EventLoops<C> {
-    /// Enters a new connection for the loop `home`, or for another one if that has been replaced.
+    /// Enters a new connection for the loop `home`, or for another one if that has been replaced or none is named.
     fn enter(
         &self,
         home: Option<LoopId>,
         socket: OwnedFd,
         deadline: Duration,
     ) -> Option<(Arc<EventLoop>, Arc<Connection<C>>)> {
+        let id = self.id();
         let mut table = self.lock();
         let chosen = table
             .serving
             .iter()
             .find(|each| Some(each.id) == home)
-            .or_else(|| table.serving.first())?;
+            .or_else(|| table.serving.get(id as usize % table.serving.len().max(1)))?;
         let chosen = Arc::clone(chosen);
-        let connection = Arc::new(Connection::new(self.id(), socket, chosen.id, deadline));
+        let connection = Arc::new(Connection::new(id, socket, chosen.id, deadline));
         table
             .connections
             .insert(connection.id, Arc::clone(&connection));
@@ -135,7 +150,7 @@ impl<C: Call> EventLoops<C> {
     }
 
     /// Puts `fresh` in the place of `stuck` and gives it all its connections.
-    fn replace(&self, stuck: &EventLoop, fresh: &Arc<EventLoop>) -> Option<Moved<C>> {
+    fn replace(&self, stuck: &Arc<EventLoop>, fresh: &Arc<EventLoop>) -> Option<Moved<C>> {
         let mut table = self.lock();
         let place = table.serving.iter_mut().find(|each| each.id == stuck.id)?;
         *place = Arc::clone(fresh);
@@ -152,6 +167,7 @@ impl<C: Call> EventLoops<C> {
         }
         // Last: a loop that is not stuck any more ends at once, and would close what it still had.
         self.stuck.fetch_add(1, Ordering::Relaxed);
+        table.left.push(Arc::downgrade(stuck));
         stuck.replace();
         Some(moved)
     }
@@ -169,13 +185,25 @@ struct Moved<C: Call> {
     culprits: Vec<(C::Watched, Instant)>,
 }
 
-/// Serves a new connection on the loop `home`, or where it belongs if that one has been replaced.
+/// Serves a new connection on the loop `home`, or on another if that one has been replaced or none is named.
 pub(super) fn adopt<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>, socket: OwnedFd) {
     let entered = shared.loops.enter(home, socket, shared.settings.deadline);
     // Outside the lock: on a loop that has just ended, the task is dropped at once and takes the lock itself.
     if let Some((chosen, connection)) = entered {
         task::spawn(shared, &chosen, connection);
     }
+}
+
+/// Serves a connection that belonged to nobody.
+pub(super) fn keep<S: Service>(shared: &Arc<Shared<S>>, connection: &Connection<S::Call>) {
+    // A descriptor of its own: the task that had the connection may still watch the first one.
+    match rustix::io::fcntl_dupfd_cloexec(connection.socket(), 3) {
+        Ok(socket) => adopt(shared, None, socket),
+        Err(cause) => {
+            tracing::warn!(cause = %cause, "a connection that nobody could take is closed");
+        }
+    }
+    shared.loops.remove(connection.id);
 }
 
 /// Puts a fresh loop in the place of `stuck`, with all its connections, also the one whose call holds it up.

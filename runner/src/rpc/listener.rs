@@ -1,8 +1,8 @@
 //! Accepts connections on the socket it is given, on every event loop. Binding and removing it is not its business.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -32,6 +32,32 @@ pub(super) enum Accepted {
     Exhausted,
 }
 
+/// Counts those who are just accepting: a connection that has left the backlog and is not entered yet.
+#[derive(Debug, Default)]
+pub(super) struct Entering(AtomicUsize);
+
+/// Somebody accepts, until this is dropped.
+pub(super) struct Enters<'a>(&'a AtomicUsize);
+
+impl Entering {
+    pub(super) fn begin(&self) -> Enters<'_> {
+        // SeqCst, as with `accepting`: either we see that it has ended, or who ends it sees us.
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Enters(&self.0)
+    }
+
+    /// Whether there is one.
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Enters<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 struct Listening<S: Service>(Arc<Shared<S>>);
 
 impl<S: Service> AsRawFd for Listening<S> {
@@ -58,15 +84,22 @@ async fn listen<S: Service>(shared: Arc<Shared<S>>, home: Arc<EventLoop>) {
         let Ok(mut ready) = listening.readable().await else {
             return;
         };
-        if home.is_replaced() || !shared.accepting.load(Ordering::Acquire) {
+        let Some(accepted) = accept_for(&shared, &home) else {
             return;
-        }
-        match accept(&shared, Some(home.id)) {
+        };
+        match accepted {
             Accepted::One => tokio::task::consume_budget().await,
             Accepted::Empty => ready.clear_ready(),
             Accepted::Exhausted => tokio::time::sleep(EXHAUSTED).await,
         }
     }
+}
+
+/// `None`: `home` is not to accept any more.
+fn accept_for<S: Service>(shared: &Arc<Shared<S>>, home: &EventLoop) -> Option<Accepted> {
+    let _enters = shared.entering.begin();
+    let wanted = !home.is_replaced() && shared.accepting.load(Ordering::SeqCst);
+    wanted.then(|| accept(shared, Some(home.id)))
 }
 
 /// Accepts one connection for the loop `home` (or any) and checks who it is.
@@ -85,7 +118,13 @@ pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) 
             return Accepted::Exhausted;
         }
     };
-    match shared.peers.check(std::os::fd::AsFd::as_fd(&socket)) {
+    welcome(shared, home, socket);
+    Accepted::One
+}
+
+/// Serves a connection on the loop `home` (or any), if its peer may connect. Otherwise it is closed.
+pub(super) fn welcome<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>, socket: OwnedFd) {
+    match shared.peers.check(socket.as_fd()) {
         Ok(()) => event_loops::adopt(shared, home, socket),
         Err(uid) => {
             if let Some(before) = shared.faults.admit(&format!("peer {uid:?}")) {
@@ -97,7 +136,6 @@ pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) 
             }
         }
     }
-    Accepted::One
 }
 
 /// Whether there are descriptors for another connection.

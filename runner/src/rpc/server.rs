@@ -9,14 +9,17 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::event_loops::EventLoops;
+use super::listener::Entering;
 use super::peer::Peers;
+use super::rest::{AtRest, Rest};
 use super::threads::Threads;
 use super::watchdog::Alarm;
-use super::{drain, listener, watchdog};
+use super::{drain, hand_over, listener, watchdog};
 use crate::request::service::Service;
 use crate::telemetry::Repeated;
 
 pub use super::drain::Drained;
+pub use super::hand_over::HandedOver;
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -48,7 +51,9 @@ pub(super) struct Shared<S: Service> {
     pub(super) threads: Threads,
     pub(super) alarm: Arc<Alarm>,
     pub(super) accepting: AtomicBool,
-    pub(super) draining: AtomicBool,
+    /// Loops that are just accepting.
+    pub(super) entering: Entering,
+    pub(super) rest: Rest<S::Call>,
     /// Which faults have been logged lately.
     pub(super) faults: Repeated,
 }
@@ -59,6 +64,21 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// No threads or no descriptors to be had, or `listener` is no socket.
     pub fn start(listener: OwnedFd, service: Arc<S>, settings: Settings) -> io::Result<Self> {
+        let server = Self::at_rest(listener, service, settings)?;
+        server.shared.accepting.store(true, Ordering::SeqCst);
+        server.shared.rest.set(AtRest::Stays);
+        for each in server.shared.loops.current() {
+            listener::spawn(&server.shared, &each);
+        }
+        Ok(server)
+    }
+
+    /// A server that accepts nothing and serves no call: all that is left to do is [`Server::hand_over`], which gives away
+    /// what waits in the backlog and what was taken. Otherwise as [`Server::start`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn at_rest(listener: OwnedFd, service: Arc<S>, settings: Settings) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
         let (threads, runtime) = Threads::start(settings.threads)?;
         let shared = Arc::new(Shared {
@@ -68,8 +88,9 @@ impl<S: Service> Server<S> {
             loops: EventLoops::start(settings.event_loops)?,
             threads,
             alarm: Arc::new(Alarm::new()),
-            accepting: AtomicBool::new(true),
-            draining: AtomicBool::new(false),
+            accepting: AtomicBool::new(false),
+            entering: Entering::default(),
+            rest: Rest::default(),
             faults: Repeated::new(),
             settings,
         });
@@ -77,10 +98,8 @@ impl<S: Service> Server<S> {
             shared: Arc::clone(&shared),
             runtime: Some(runtime),
         };
-        watchdog::start(Arc::clone(&shared))?;
-        for each in shared.loops.current() {
-            listener::spawn(&shared, &each);
-        }
+        shared.rest.set(AtRest::IsGiven);
+        watchdog::start(shared)?;
         Ok(server)
     }
 
@@ -88,6 +107,20 @@ impl<S: Service> Server<S> {
     /// already here, closes connections between two calls. What is left then is answered with ERROR. Blocks.
     pub fn drain(&self, within: Duration) -> Drained {
         drain::drain(&self.shared, within)
+    }
+
+    /// Accepts no more, and gives each connection to whoever takes them at the other end of `to` (see
+    /// [`hand_over::pair`](super::hand_over::pair)) as soon as it is between two calls. Ends when there are none left, or
+    /// after `within`: what is left then is answered with ERROR and closed. Blocks. If the other end fails, the connections
+    /// that are left are served as before, and this may be called again.
+    pub fn hand_over(&self, to: &OwnedFd, within: Duration) -> HandedOver {
+        hand_over::hand_over(&self.shared, to, within)
+    }
+
+    /// Serves a connection that another process has accepted, and that is between two calls.
+    pub fn take(&self, socket: OwnedFd) {
+        let _enters = self.shared.entering.begin();
+        listener::welcome(&self.shared, None, socket);
     }
 
     /// Open connections.
@@ -98,6 +131,12 @@ impl<S: Service> Server<S> {
     /// Event loops that were replaced because a call held them up, and whose threads have not come back.
     pub fn stuck(&self) -> usize {
         self.shared.loops.stuck()
+    }
+
+    /// Threads that are still in a call although it should have been answered by now.
+    pub fn stuck_threads(&self) -> usize {
+        let limit = self.shared.settings.deadline;
+        self.shared.threads.late() + self.shared.loops.late(&self.shared.alarm, limit)
     }
 }
 

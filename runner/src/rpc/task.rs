@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
@@ -13,8 +12,9 @@ use super::connection::{
     Connection, Event, Late, Phase, Registered, Step, Turn, Wait, error_frame,
 };
 use super::event_loop::EventLoop;
+use super::rest::AtRest;
 use super::server::Shared;
-use super::{buffers, readiness, run};
+use super::{buffers, event_loops, readiness, run};
 use crate::protocol::frame::kind;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
 
@@ -80,7 +80,7 @@ impl<S: Service> Task<S> {
                     payload,
                     turn,
                 } => {
-                    if self.frame(kind, payload, turn) && !self.draining() {
+                    if self.frame(kind, payload, turn) && self.at_rest() == AtRest::Stays {
                         Step::Read // as `next` would say, without another look
                     } else {
                         // Frames that are here already may not keep the other connections waiting.
@@ -95,6 +95,12 @@ impl<S: Service> Task<S> {
                     Some(step) => step,
                     None => return,
                 },
+                Step::Give => {
+                    if !self.shared.rest.give(&self.connection) {
+                        event_loops::keep(&self.shared, &self.connection);
+                    }
+                    return;
+                }
                 Step::Leave => return,
             };
         }
@@ -111,12 +117,12 @@ impl<S: Service> Task<S> {
         self.home.enter(&self.shared.alarm, now)
     }
 
-    fn draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Relaxed)
+    fn at_rest(&self) -> AtRest {
+        self.shared.rest.mode()
     }
 
     fn next(&self) -> Step<S::Call> {
-        self.connection.next(self.home.id, self.draining())
+        self.connection.next(self.home.id, self.at_rest())
     }
 
     /// Waits for bytes and reads once.
@@ -125,7 +131,7 @@ impl<S: Service> Task<S> {
         let mut ready = poll_fn(|context| socket.poll_read_ready(context))
             .await
             .ok()?;
-        let (step, drained) = self.connection.receive(self.home.id, self.draining());
+        let (step, drained) = self.connection.receive(self.home.id, self.at_rest());
         if drained {
             ready.clear_ready();
         } else if matches!(step, Step::Read | Step::Wait(_)) {

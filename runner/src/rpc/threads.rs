@@ -1,7 +1,10 @@
 //! Blocking threads for calls that may not run on an event loop: bounded, and waited for within the deadline.
 
+use std::cell::OnceCell;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +17,49 @@ use crate::request::service::{Blame, Call, ErrorCode};
 
 thread_local! {
     static BLAME: Arc<Blame> = Arc::default();
+    /// By when this thread's call must be answered; see [`Busy`].
+    static UNTIL: OnceCell<Arc<AtomicU64>> = const { OnceCell::new() };
+}
+
+/// By when the calls on all threads must be answered: in microseconds since the start, 0 for a thread without a call.
+#[derive(Debug)]
+struct Busy {
+    epoch: Instant,
+    threads: Mutex<Vec<Weak<AtomicU64>>>,
+}
+
+impl Busy {
+    fn threads(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes by when the call on this thread must be answered.
+    fn note(&self, until: u64) {
+        UNTIL.with(|own| {
+            let own = own.get_or_init(|| {
+                let own = Arc::default();
+                self.threads().push(Arc::downgrade(&own));
+                own
+            });
+            own.store(until, Ordering::Relaxed);
+        });
+    }
+
+    /// Threads whose call should have been answered by `now`.
+    fn late(&self, now: Instant) -> usize {
+        let now = self.micros(now);
+        let mut late = 0;
+        self.threads().retain(|thread| {
+            let until = thread.upgrade().map(|until| until.load(Ordering::Relaxed));
+            late += usize::from(until.is_some_and(|until| until != 0 && until < now));
+            until.is_some()
+        });
+        late
+    }
 }
 
 /// The way to the blocking threads.
@@ -22,6 +68,7 @@ pub(super) struct Threads {
     handle: Handle,
     /// One permit per thread, so that nothing ever queues up behind a thread: a call waits for its permit instead.
     room: Arc<Semaphore>,
+    busy: Arc<Busy>,
 }
 
 impl Threads {
@@ -41,8 +88,17 @@ impl Threads {
         let threads = Self {
             handle: runtime.handle().clone(),
             room: Arc::new(Semaphore::new(count)),
+            busy: Arc::new(Busy {
+                epoch: Instant::now(),
+                threads: Mutex::default(),
+            }),
         };
         Ok((threads, runtime))
+    }
+
+    /// Threads that are still in a call although it should have been answered by now.
+    pub(super) fn late(&self) -> usize {
+        self.busy.late(Instant::now())
     }
 
     /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none. It
@@ -57,10 +113,11 @@ impl Threads {
     ) {
         let mut wanted = permits;
         wanted.push(Arc::clone(&self.room));
+        let busy = Arc::clone(&self.busy);
         if let Ok(held) = permits::try_all(&wanted) {
             let held = self.split(held);
             self.handle
-                .spawn_blocking(move || run_on_thread(&connection, turn, call, held));
+                .spawn_blocking(move || run_on_thread(&connection, turn, call, held, &busy));
             return;
         }
         let this = self.clone();
@@ -68,8 +125,9 @@ impl Threads {
             match timeout_at(turn.deadline.into(), permits::all(&wanted)).await {
                 Ok(Some(held)) => {
                     let held = this.split(held);
-                    this.handle
-                        .spawn_blocking(move || run_on_thread(&connection, turn, call, held));
+                    this.handle.spawn_blocking(move || {
+                        run_on_thread(&connection, turn, call, held, &busy)
+                    });
                 }
                 Ok(None) => {
                     let replied =
@@ -98,7 +156,14 @@ struct Held {
     plugins: Vec<OwnedSemaphorePermit>,
 }
 
-fn run_on_thread<C: Call>(connection: &Connection<C>, turn: Turn, call: C, held: Held) {
+fn run_on_thread<C: Call>(
+    connection: &Connection<C>,
+    turn: Turn,
+    call: C,
+    held: Held,
+    busy: &Busy,
+) {
+    busy.note(busy.micros(turn.deadline));
     let blame = BLAME.with(Arc::clone);
     let wanted = connection.running(turn, |running| running.blame = Some(Arc::clone(&blame)));
     if wanted {
@@ -106,4 +171,5 @@ fn run_on_thread<C: Call>(connection: &Connection<C>, turn: Turn, call: C, held:
     } else {
         buffers::give(call.finish(false));
     }
+    busy.note(0);
 }

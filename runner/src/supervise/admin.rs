@@ -5,8 +5,8 @@ pub mod client;
 pub mod message;
 pub mod place;
 
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Admin {
     /// When there can be no socket.
     pub(super) fn listen(
         place: Place,
-        ask: impl Fn(Request, Reply) + Send + Sync + 'static,
+        ask: impl Fn(Request, Vec<OwnedFd>, Reply) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = place.bind()?;
         let ask: Arc<Ask> = Arc::new(ask);
@@ -72,7 +72,7 @@ impl Drop for Admin {
     }
 }
 
-type Ask = dyn Fn(Request, Reply) + Send + Sync;
+type Ask = dyn Fn(Request, Vec<OwnedFd>, Reply) + Send + Sync;
 
 fn accept(listener: &UnixListener, ask: &Arc<Ask>) {
     let open = Arc::new(AtomicUsize::new(0));
@@ -106,28 +106,34 @@ fn may_ask(connection: &UnixStream) -> bool {
 }
 
 /// A message as `control` sends it, from somebody who may be anything but well-behaved.
-fn read_question(connection: &UnixStream) -> io::Result<Request> {
+fn read_question(connection: &UnixStream) -> io::Result<(Request, Vec<OwnedFd>)> {
     let until = Instant::now() + PATIENCE;
+    let mut gift = Vec::new();
     let mut header = [0; 8];
-    read_until(connection, &mut header, until)?;
+    read_until(connection, &mut header, &mut gift, until)?;
     let [a, b, c, d, tail @ ..] = header;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > LONGEST_QUESTION || tail != [0; 4] {
         return Err(io::Error::other("the question is too long"));
     }
     let mut question = vec![0; length];
-    read_until(connection, &mut question, until)?;
-    Ok(serde_json::from_slice(&question)?)
+    read_until(connection, &mut question, &mut gift, until)?;
+    Ok((serde_json::from_slice(&question)?, gift))
 }
 
-fn read_until(mut connection: &UnixStream, mut into: &mut [u8], until: Instant) -> io::Result<()> {
+fn read_until(
+    connection: &UnixStream,
+    mut into: &mut [u8],
+    gift: &mut Vec<OwnedFd>,
+    until: Instant,
+) -> io::Result<()> {
     while !into.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         connection.set_read_timeout(Some(left))?;
-        match connection.read(into) {
+        match control::read_with_descriptors(connection.as_fd(), into, gift) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => into = &mut into[read..],
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
@@ -139,10 +145,10 @@ fn read_until(mut connection: &UnixStream, mut into: &mut [u8], until: Instant) 
 
 fn answer(connection: UnixStream, ask: &Ask) -> io::Result<()> {
     connection.set_write_timeout(Some(READING))?;
-    let question = read_question(&connection)?;
+    let (question, gift) = read_question(&connection)?;
     let (sender, _) = control::split(connection)?;
     let (reply, answer) = sync_channel(1);
-    ask(question, reply);
+    ask(question, gift, reply);
     match answer.recv_timeout(LONGEST) {
         Ok(answer) => sender.send(&answer),
         Err(_) => Err(io::Error::other("the supervisor did not answer")),

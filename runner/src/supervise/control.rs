@@ -130,7 +130,7 @@ impl Receiver {
         let mut descriptors = Vec::new();
         let mut filled = 0;
         while filled < HEADER {
-            match self.receive_some(&mut header[filled..], &mut descriptors)? {
+            match read_with_descriptors(self.0.as_fd(), &mut header[filled..], &mut descriptors)? {
                 0 if filled == 0 => return Ok(None),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 more => filled += more,
@@ -154,34 +154,38 @@ impl Receiver {
         self.0.read_exact(&mut bytes)?;
         Ok(bytes)
     }
+}
 
-    fn receive_some(
-        &mut self,
-        into: &mut [u8],
-        descriptors: &mut Vec<OwnedFd>,
-    ) -> io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let parts = &mut [IoSliceMut::new(into)];
-        let received = loop {
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            match recvmsg(self.0.as_fd(), parts, &mut ancillary, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                received => break received?,
-            }
-        };
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                descriptors.extend(rights);
-            }
+/// Reads some bytes and the descriptors that come with them.
+///
+/// # Errors
+/// The system refuses, or descriptors were lost.
+pub fn read_with_descriptors(
+    socket: BorrowedFd<'_>,
+    into: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let parts = &mut [IoSliceMut::new(into)];
+    let received = loop {
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(socket, parts, &mut ancillary, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            received => break received?,
         }
-        if received.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(io::Error::other(
-                "descriptors were lost on the control socket (too many open files?)",
-            ));
+    };
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
         }
-        Ok(received.bytes)
     }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::other(
+            "descriptors were lost on the control socket (too many open files?)",
+        ));
+    }
+    Ok(received.bytes)
 }
 
 #[cfg(test)]

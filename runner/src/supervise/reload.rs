@@ -292,6 +292,13 @@ impl Reload {
         self.worker && !self.files.values().any(again)
     }
 
+    /// All that the worker was told to load and has not answered, oldest first.
+    pub fn all_loading(&self) -> Vec<Library> {
+        let numbers = self.in_flight.iter();
+        let all = numbers.filter_map(|generation| self.loading(*generation));
+        all.cloned().collect()
+    }
+
     /// What this file serves with.
     pub fn serving(&self, file: &Path) -> Option<&Library> {
         self.files.get(file)?.serving.as_ref()

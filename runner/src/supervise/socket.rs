@@ -20,11 +20,25 @@ const BACKLOG: i32 = 4096;
 /// Bytes that fit into a socket address.
 const MAX_PATH: usize = 107;
 
+/// Device and inode of a socket's file.
+pub(super) type SocketId = (u64, u64);
+
+/// Whose the path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Still ours.
+    Ours,
+    /// Nothing is there.
+    Gone,
+    /// Something else is there.
+    Replaced,
+}
+
 /// The listening socket. Dropping it closes it, and leaves its path.
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
-    inode: (u64, u64),
+    inode: SocketId,
     listening: OwnedFd,
 }
 
@@ -83,9 +97,23 @@ impl Socket {
         &self.path
     }
 
+    /// Tells it from every other socket.
+    pub(super) fn id(&self) -> SocketId {
+        self.inode
+    }
+
+    /// Whose the path is now.
+    pub(super) fn standing(&self) -> Standing {
+        match inode(&self.path) {
+            Ok(inode) if inode == self.inode => Standing::Ours,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Standing::Gone,
+            _ => Standing::Replaced,
+        }
+    }
+
     /// Removes the path if it is still ours: after a reload of the gateway it is our successor's.
     pub(super) fn unlink(&self) {
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+        if self.standing() == Standing::Ours {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -158,7 +186,7 @@ fn failed<E: Into<io::Error>>(path: &Path, step: &'static str) -> impl FnOnce(E)
     }
 }
 
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
+fn inode(path: &Path) -> io::Result<SocketId> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino()))
 }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::control::message::{FromWorker, Start, ToWorker};
 use super::control::{self, Receiver, Sender};
 use super::output;
+use super::socket::SocketId;
 use super::supervisor::{Event, WorkerEvent};
 use crate::plugins::blame::{self, Ending};
 use crate::telemetry::Lines;
@@ -50,6 +51,10 @@ pub(super) struct Worker {
     pub(super) ready: bool,
     /// Whether it was told to accept connections.
     pub(super) serving: bool,
+    /// The socket that it accepts on.
+    pub(super) socket: SocketId,
+    /// Libraries that it has loaded; none of them ever goes.
+    pub(super) loaded: usize,
     /// What it shares with us: whose code runs in it.
     page: Option<fs::File>,
     control: Sender,
@@ -67,6 +72,8 @@ struct Outgoing {
 /// What a new worker is given.
 pub(super) struct Outfit {
     pub(super) start: Start,
+    /// Which socket it is: see [`Socket::id`](super::socket::Socket::id).
+    pub(super) socket: SocketId,
     /// The listening socket.
     pub(super) listener: OwnedFd,
     /// Where its log lines go.
@@ -107,6 +114,8 @@ impl Worker {
             since: Instant::now(),
             ready: false,
             serving: false,
+            socket: outfit.socket,
+            loaded: 0,
             page,
             outbox: write_messages(sender.clone())?,
             control: sender,
@@ -169,6 +178,14 @@ impl Worker {
             bytes.clear();
         }
         (how, blame::read(&bytes))
+    }
+
+    /// Resident bytes of its process.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(kilobytes << 10)
     }
 
     /// How long it has lived.

@@ -1,6 +1,6 @@
 //! From a configuration to a running supervisor: socket first, so that connects wait instead of failing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -24,7 +24,9 @@ use super::spawn::Host;
 use super::staging::{Place, Staging};
 use super::state::StateDir;
 use super::supervisor::bindings::Bindings;
-use super::supervisor::{Event, Libraries, Older, Questions, Since, Stager, Supervisor};
+use super::supervisor::{
+    Event, Libraries, Older, Questions, Recycles, Since, Stager, Supervisor, Untold,
+};
 use super::tokens::Tokens;
 use super::verdicts::Verdicts;
 use super::watch::Watch;
@@ -125,10 +127,12 @@ fn prepare(
     };
     // Before the socket is taken over: with a fault, whoever serves goes on.
     let bindings = Bindings::start(&config, &events)?;
+    // Before the socket, too: a runner that had its path before us asks whoever has it now.
+    let state = open_state(&config);
+    let admin = open_admin(&config, state.as_ref(), &events);
     let socket = Socket::listen(&config.socket)?;
     tracing::info!("listening on {}", socket.path().display());
     hint_at_reach(&socket, config.socket.mode);
-    let state = open_state(&config);
     let place = place(state.as_ref(), identity);
     let tokens = Tokens::open(config.tokens.max, config.tokens.expire, state.as_ref());
     let kept = Kept {
@@ -140,7 +144,6 @@ fn prepare(
         let verdicts = Verdicts::open(state.as_ref());
         libraries.prober = Some(Prober::start(verdicts, telemetry.lines(), events.clone())?);
     }
-    let admin = open_admin(&config, state.as_ref(), &events);
     Ok(Supervisor {
         identity,
         host,
@@ -152,10 +155,15 @@ fn prepare(
         libraries,
         bindings,
         worker: None,
-        workers: 0,
+        last_worker: 0,
+        recycles: Recycles::new(config.worker.recycle_interval),
+        untold: Untold::default(),
+        draining: BTreeSet::new(),
         backoff: Backoff::default(),
         announced: false,
-        stopping: false,
+        stopping: None,
+        asking_successor: false,
+        usurper: None,
         giving_back: false,
         since: Since::now(),
         questions: Questions::default(),
@@ -186,7 +194,9 @@ fn open_admin(
     let place = admin::place::Place::of_this_process(config, state);
     let path = place.path();
     let events = events.clone();
-    let ask = move |request, reply| drop(events.send(Event::Question(request, reply)));
+    let ask = move |request, gift, reply| {
+        drop(events.send(Event::Question(request, gift, reply)));
+    };
     let opened = Admin::listen(place, ask);
     opened
         .inspect_err(|cause| {

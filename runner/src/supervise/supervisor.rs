@@ -8,13 +8,17 @@ mod last_good;
 mod libraries;
 mod life;
 mod older;
+mod prepared;
 mod probes;
 mod questions;
+mod recycle;
 mod reread;
 mod stager;
 mod status;
+mod succession;
+mod workers;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +29,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use self::bindings::Bindings;
 use self::by_hand::ByHand;
 pub(super) use self::older::Older;
+pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
+pub(super) use self::recycle::Recycles;
 pub(super) use self::stager::Stager;
 use self::stager::{RecallReport, StagerReport};
 use super::admin::message::Request;
@@ -42,6 +48,7 @@ use super::reload::Reload;
 use super::signals::{Signals, Wanted};
 use super::socket::Socket;
 use super::spawn::{Host, Worker};
+use super::successor::{Successor, SuccessorError};
 use super::tokens::Tokens;
 use super::watch::Watch;
 use super::workshop::{Library, LoadedPlugin, Refusal, Served, Sha256};
@@ -68,8 +75,10 @@ pub(super) enum Event {
     BindingsChanged,
     /// From the worker of this number.
     Worker(u64, WorkerEvent),
-    /// Somebody asks something.
-    Question(Request, Reply),
+    /// Somebody asks something, and may give something.
+    Question(Request, Vec<OwnedFd>, Reply),
+    /// The runner that has our path takes our connections, or not.
+    Successor(Result<Successor, SuccessorError>),
     /// It is time.
     Timer(Timer),
 }
@@ -98,8 +107,18 @@ pub(super) enum Timer {
     ReloadIsLate(u64),
     /// The next worker may start.
     StartWorker,
+    /// The worker of this number had its time to become ready for taking over.
+    RecycleIsLate(u64),
+    /// Whoever asked for the recycle that ends the worker of this number has waited long enough.
+    RecycleIsLong(u64),
+    /// The worker of this number had its time to finish its calls.
+    LeavingIsLate(u64),
+    /// To look at the budgets of the worker.
+    Look,
     /// Libraries were copied, tried and loaded: what that took can be given back.
     GiveBack,
+    /// The runner at our path had its time to answer.
+    SuccessorIsLate,
     /// Calls in flight had their time.
     StopNow,
 }
@@ -119,12 +138,22 @@ pub(super) struct Supervisor {
     pub(super) events: UnboundedSender<Event>,
     pub(super) libraries: Libraries,
     pub(super) bindings: Bindings,
+    /// The one that serves, or is to.
     pub(super) worker: Option<Worker>,
-    pub(super) workers: u64,
+    pub(super) last_worker: u64,
+    pub(super) recycles: Recycles,
+    pub(super) untold: Untold,
+    /// Workers that finish their calls before we stop.
+    pub(super) draining: BTreeSet<u64>,
     pub(super) backoff: Backoff,
     /// The first worker was told to serve.
     pub(super) announced: bool,
-    pub(super) stopping: bool,
+    /// Since when we have been asked to stop.
+    pub(super) stopping: Option<Instant>,
+    /// The runner at our path was asked to take our connections.
+    pub(super) asking_successor: bool,
+    /// Who or what was found at our socket's path, if it is not ours any more.
+    pub(super) usurper: Option<String>,
     pub(super) since: Since,
     /// Memory will be given back.
     pub(super) giving_back: bool,
@@ -212,6 +241,7 @@ impl Supervisor {
         mut signals: Signals,
     ) -> anyhow::Result<()> {
         self.start_worker()?;
+        self.look_at_budgets();
         loop {
             let event = tokio::select! {
                 event = inbox.recv() => event,
@@ -230,7 +260,9 @@ impl Supervisor {
     fn on(&mut self, event: Event) -> Flow {
         match event {
             // Somebody at a terminal does not want to wait.
-            Event::Asked(Wanted::Stop("SIGINT")) if self.stopping => return Flow::Break(()),
+            Event::Asked(Wanted::Stop("SIGINT")) if self.stopping.is_some() => {
+                return Flow::Break(());
+            }
             Event::Asked(Wanted::Stop(signal)) => return self.stop(signal),
             Event::Asked(Wanted::Rescan) => {
                 self.log_reread();
@@ -252,73 +284,50 @@ impl Supervisor {
             }
             Event::Recalled(report) => self.recalled(report),
             Event::Probed(report) => self.probed(report),
-            // What an earlier worker said does not count any more.
-            Event::Worker(number, event) if self.is_current(number) => {
-                return self.on_worker(event);
+            Event::Worker(number, event) => {
+                if self.dispatch(number, event).is_break() {
+                    return Flow::Break(());
+                }
             }
-            Event::Worker(..) => {}
-            Event::Timer(Timer::LoadsAreOver(number)) if self.is_current(number) => {
+            Event::Question(request, gift, reply) => self.question(request, gift, reply),
+            Event::Successor(answer) => self.successor_answered(answer),
+            Event::Timer(timer) => {
+                if self.on_timer(timer).is_break() {
+                    return Flow::Break(());
+                }
+            }
+        }
+        self.serve_if_settled();
+        self.answer_reloads();
+        Flow::Continue(())
+    }
+
+    fn on_timer(&mut self, timer: Timer) -> Flow {
+        match timer {
+            Timer::LoadsAreOver(number) if self.is_current(number) => {
                 self.loads_are_over();
             }
-            Event::Timer(Timer::LoadsAreOver(_) | Timer::RecallsAreOver) => {}
-            Event::Question(request, reply) => self.question(request, reply),
-            Event::Timer(Timer::ReportIsLate(number)) => self.answer_status(number, None),
-            Event::Timer(Timer::ReloadIsLate(number)) => self.reload_is_late(number),
-            Event::Timer(Timer::StartWorker) => self.replace_worker(),
-            Event::Timer(Timer::GiveBack) => {
+            Timer::LoadsAreOver(_) | Timer::RecallsAreOver => {}
+            Timer::ReportIsLate(number) => self.answer_status(number, None),
+            Timer::ReloadIsLate(number) => self.reload_is_late(number),
+            Timer::StartWorker => self.replace_worker(),
+            Timer::SuccessorIsLate => self.successor_is_late(),
+            Timer::RecycleIsLate(number) => self.recycle_is_late(number),
+            Timer::RecycleIsLong(number) => self.recycle_is_long(number),
+            Timer::LeavingIsLate(number) => self.leaving_is_late(number),
+            Timer::Look => {
+                self.look_at_budgets();
+                self.look_at_socket();
+            }
+            Timer::GiveBack => {
                 self.giving_back = false;
                 heap::give_back();
             }
-            Event::Timer(Timer::StopNow) => {
+            Timer::StopNow => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
                 return Flow::Break(());
             }
         }
-        self.serve_if_settled();
-        self.answer_reloads();
-        Flow::Continue(())
-    }
-
-    fn on_worker(&mut self, event: WorkerEvent) -> Flow {
-        match event {
-            WorkerEvent::Says(message, tail) => return self.on_message(message, tail),
-            WorkerEvent::Ended => return self.worker_ended(),
-            WorkerEvent::Disconnected => match &self.worker {
-                // Its end follows.
-                Some(worker) if worker.is_process() => worker.kill(),
-                _ => return self.worker_ended(),
-            },
-        }
-        Flow::Continue(())
-    }
-
-    fn on_message(&mut self, message: FromWorker, tail: Vec<u8>) -> Flow {
-        match message {
-            FromWorker::Ready => {
-                if let Some(worker) = &mut self.worker {
-                    worker.ready = true;
-                }
-            }
-            FromWorker::Loaded {
-                generation,
-                plugins,
-            } => self.loaded(generation, plugins),
-            FromWorker::Refused {
-                generation,
-                refusal,
-            } => self.refused(generation, &refusal),
-            FromWorker::Prepare { sequence } => {
-                let token = self.tokens.assign(tail).map_err(|error| error.to_string());
-                self.tell(ToWorker::Token { sequence, token });
-            }
-            FromWorker::Forget { token } => self.tokens.forget(token),
-            FromWorker::Stays { conf, on } => self.libraries.older.note(conf, on),
-            FromWorker::Report { sequence, report } => self.answer_status(sequence, Some(report)),
-            FromWorker::Drained if self.stopping => return Flow::Break(()),
-            FromWorker::Drained => {}
-        }
-        self.serve_if_settled();
-        self.answer_reloads();
         Flow::Continue(())
     }
 

@@ -5,6 +5,7 @@ mod assigner;
 mod inside;
 mod memory;
 mod orders;
+mod states;
 mod steps;
 
 use std::os::fd::{AsFd, OwnedFd};

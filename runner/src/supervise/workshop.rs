@@ -48,12 +48,31 @@ pub trait Workshop: Send + Sync + 'static {
     /// Takes bindings, instead of those there were. Runs on the control thread: must not wait for author code.
     fn bind(&self, bindings: Vec<Binding>);
 
-    /// Starts to accept connections and returns. At most once. `served`: the file that served each plugin in the worker
-    /// before, where several offer one.
+    /// Starts to accept connections and returns, after waiting for the confs for at most `settle`. At most once, on a
+    /// thread of its own. `served`: the file that served each plugin in the worker before, where several offer one. `states`:
+    /// where the states of its confs can be had.
     ///
     /// # Errors
     /// When threads or descriptors cannot be had; the worker then ends.
-    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()>;
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        served: &Served,
+        settle: Duration,
+        states: Option<OwnedFd>,
+    ) -> io::Result<()>;
+
+    /// Gives the states of confs to the worker that asks for them over `to`. Runs on a thread of its own.
+    fn export_states(&self, to: OwnedFd);
+
+    /// Serves the connections that come from another process over `from` until that has no more; before `serve` they wait.
+    /// Runs on a thread of its own.
+    fn adopt(&self, from: OwnedFd);
+
+    /// Accepts nothing more and gives each connection away over `to` when it is between two calls; returns when there is
+    /// none left or the time is over, or when nobody takes them: what is left is then served as before. `listener`: if it
+    /// does not serve yet, to give away what waits there. Runs on a thread of its own.
+    fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver;
 
     /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
     fn drain(&self, within: Duration);
@@ -61,8 +80,22 @@ pub trait Workshop: Send + Sync + 'static {
     /// Changes how much is logged, here and in the plugins.
     fn set_level(&self, level: Level);
 
+    /// Threads that are still in a call after its deadline. Runs on the control thread.
+    fn stuck_threads(&self) -> usize;
+
     /// How the worker is. Runs on a thread of its own; reads /proc.
     fn report(&self) -> Report;
+}
+
+/// What became of connections that were to be given to another process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// The other process has them.
+    pub passed: usize,
+    /// Answered with ERROR and closed: they were in the middle of something when the time was over.
+    pub cut: usize,
+    /// Nobody took them: those that are left are served as before.
+    pub broken: bool,
 }
 
 /// Plugin name → the library's file in the folder.

@@ -236,7 +236,13 @@ impl Workshop for Fake {
 
     fn bind(&self, _: Vec<plugin_runner::config::Binding>) {}
 
-    fn serve(&self, listener: OwnedFd, _: &Served) -> io::Result<()> {
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        _: &Served,
+        _: Duration,
+        _: Option<OwnedFd>,
+    ) -> io::Result<()> {
         let inside = Arc::clone(&self.0);
         *inside.accepting.lock().unwrap() = true;
         thread::spawn(move || accept(&UnixListener::from(listener), &inside));
@@ -254,6 +260,20 @@ impl Workshop for Fake {
             }
             accepting = self.0.changed.wait_timeout(accepting, left).unwrap().0;
         }
+    }
+
+    /// Its connections end with their one answer: none is ever between two calls.
+    fn hand_over(&self, _: OwnedFd, _: Option<OwnedFd>, within: Duration) -> workshop::HandedOver {
+        self.drain(within);
+        workshop::HandedOver::default()
+    }
+
+    fn adopt(&self, _: OwnedFd) {}
+
+    fn export_states(&self, _: OwnedFd) {}
+
+    fn stuck_threads(&self) -> usize {
+        0
     }
 
     fn set_level(&self, _: Level) {}

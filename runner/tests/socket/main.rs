@@ -8,6 +8,7 @@
 mod connections;
 mod drain;
 mod frames;
+mod hand_over;
 mod harness;
 mod questions;
 mod service;

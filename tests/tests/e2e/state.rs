@@ -58,6 +58,22 @@ fn a_limiter_goes_on_counting_when_its_library_is_replaced() {
 }
 
 #[test]
+fn a_limiter_goes_on_counting_when_the_worker_is_recycled() {
+    let runner = Runner::with(&["limit-req"]);
+    let mut gateway = runner.gateway();
+    let token = gateway.prepare(&LIMIT);
+    assert!(passes(&mut gateway, token) && passes(&mut gateway, token));
+    for (worker, left) in [(2, true), (3, false)] {
+        let output = runner.command(&["reload", "--recycle"]);
+        assert!(output.status.success(), "{output:?}");
+        let said = format!("worker {worker} serves instead");
+        runner.log().wait_for(&[&said]);
+        assert_eq!(passes(&mut gateway, token), left, "one is left");
+        assert!(!passes(&mut gateway, token), "the burst is used up");
+    }
+}
+
+#[test]
 fn a_limit_counts_all_clients_of_a_route_unless_its_key_says_otherwise() {
     let runner = Runner::with(&["limit-req"]);
     let mut gateway = runner.gateway();

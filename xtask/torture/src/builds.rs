@@ -102,9 +102,14 @@ impl Builds {
         bytes
     }
 
-    /// One that is refused at once: what it is called, and its bytes. All kinds come in turn.
-    pub fn broken(&self, turn: usize) -> (&'static str, &[u8]) {
-        let (kind, bytes) = &self.broken[turn % self.broken.len()];
+    /// Kinds of broken ones.
+    pub fn kinds(&self) -> usize {
+        self.broken.len()
+    }
+
+    /// One that is refused at once: what it is called, and its bytes.
+    pub fn broken(&self, kind: usize) -> (&'static str, &[u8]) {
+        let (kind, bytes) = &self.broken[kind];
         (kind, bytes)
     }
 

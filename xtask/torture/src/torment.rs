@@ -186,11 +186,11 @@ impl Torment {
                 _ => self.crash(),
             };
         }
+        if self.done.recycles < (swaps + 1) * self.plan.recycles / self.plan.swaps.max(1) {
+            self.recycle()?;
+        }
         if over {
-            self.runner
-                .wait("the worker has lived a while", |_| Some(()))?;
-            std::thread::park_timeout(Duration::from_millis(5));
-            return Ok(());
+            return self.wait_for_worker();
         }
         if swaps % BROKEN == BROKEN - 1 {
             self.lay_broken()?;
@@ -262,22 +262,23 @@ impl Torment {
             .builds
             .hanging()
             .filter(|_| self.done.swaps % HANGING == HANGING - 1);
-        let kind = match (hanging, turn % 5) {
-            (Some(bytes), _) => {
+        let kinds = self.builds.kinds();
+        let kind = match hanging {
+            Some(bytes) => {
                 self.folder.lay(Way::Rename, NAME, bytes)?;
                 "a start that hangs"
             }
-            (None, 3) => {
+            None if turn % (kinds + 2) == kinds => {
                 self.folder.dangle(NAME)?;
                 "a link to nothing"
             }
-            (None, 4) => {
+            None if turn % (kinds + 2) == kinds + 1 => {
                 let bytes = self.builds.good(self.build);
                 self.folder.open_to_all(NAME, &bytes)?;
                 "open to all"
             }
-            (None, _) => {
-                let (kind, bytes) = self.builds.broken(turn);
+            None => {
+                let (kind, bytes) = self.builds.broken(turn % (kinds + 2));
                 let way = WAYS[self.random.usize(..WAYS.len())];
                 self.folder.lay(way, NAME, bytes)?;
                 kind

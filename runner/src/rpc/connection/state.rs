@@ -1,5 +1,7 @@
 //! The state machine of a connection. Every method is called under the connection's lock and returns at once.
 
+mod ending;
+
 use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -11,8 +13,10 @@ use super::output::{Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::request::service::{Call, ErrorCode};
+use crate::rpc::buffers;
+use crate::rpc::event_loop::{LoopId, NOBODY};
 use crate::rpc::input::{Filled, Input};
-use crate::rpc::{buffers, event_loop::LoopId};
+use crate::rpc::rest::AtRest;
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);
@@ -61,7 +65,7 @@ impl<C: Call> State<C> {
         &mut self,
         socket: BorrowedFd<'_>,
         deadline: Duration,
-        draining: bool,
+        at_rest: AtRest,
     ) -> Step<C> {
         match &mut self.phase {
             Phase::Idle => {
@@ -71,10 +75,11 @@ impl<C: Call> State<C> {
                 if let Some((kind, payload)) = self.input.next() {
                     return self.begin(kind, payload, deadline);
                 }
-                if draining && self.close_if_idle(socket) {
-                    return Step::Leave;
+                match at_rest {
+                    AtRest::IsGiven if self.give() => Step::Give,
+                    AtRest::Closes if self.close_if_idle(socket) => Step::Leave,
+                    _ => Step::Read,
                 }
-                Step::Read
             }
             Phase::Running(running) => wait(Event::Answered(running.turn), running.turn.deadline),
             Phase::Pending { call, turn } => match call.pending() {
@@ -334,61 +339,6 @@ impl<C: Call> State<C> {
             }
         }
         Late::Running(running)
-    }
-
-    /// Answers whatever is under way with ERROR and closes. Returns a call that waited here.
-    pub(in crate::rpc) fn cut(&mut self, socket: BorrowedFd<'_>) -> Option<Box<C>> {
-        let asking =
-            matches!(&self.phase, Phase::Running(running) if running.exchange == Exchange::Asking);
-        let owed = match self.phase {
-            Phase::Idle => !self.input.is_empty(),
-            Phase::Leaving { .. } | Phase::Closed => false,
-            _ => !asking,
-        };
-        if owed && self.unwritten.is_none() {
-            let _ = send(socket, &error_frame(ErrorCode::ServiceUnavailable));
-        }
-        self.close(socket)
-    }
-
-    /// Closes a connection at a boundary that nobody is about to use.
-    pub(in crate::rpc) fn close_if_idle(&mut self, socket: BorrowedFd<'_>) -> bool {
-        let new = self.sequence == 0 && self.accepted.elapsed() < NEW;
-        if !self.at_boundary() || new || unread(socket) {
-            return false;
-        }
-        // From here on the gateway cannot send any more; what it sent just before is still served.
-        let _ = rustix::net::shutdown(socket, Shutdown::Read);
-        if unread(socket) {
-            return false;
-        }
-        self.close(socket);
-        true
-    }
-
-    fn leave(&mut self, socket: BorrowedFd<'_>) {
-        if self.unwritten.is_some() || matches!(self.phase, Phase::Closed) {
-            self.close(socket);
-            return;
-        }
-        // Not closed at once: bytes of the gateway that nobody read would turn the ERROR into a reset.
-        let _ = rustix::net::shutdown(socket, Shutdown::Write);
-        self.input = Input::default();
-        self.phase = Phase::Leaving {
-            until: Instant::now() + LEAVING,
-        };
-    }
-
-    pub(in crate::rpc) fn close(&mut self, socket: BorrowedFd<'_>) -> Option<Box<C>> {
-        let _ = rustix::net::shutdown(socket, Shutdown::Both);
-        self.input = Input::default();
-        self.unwritten = None;
-        let last = std::mem::replace(&mut self.phase, Phase::Closed);
-        self.wake();
-        if let Phase::Pending { call, .. } | Phase::Answers { call, .. } = last {
-            return Some(call);
-        }
-        None
     }
 
     /// Wakes the task that waits for a call on another thread.

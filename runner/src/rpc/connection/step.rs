@@ -83,6 +83,8 @@ pub(in crate::rpc) enum Step<C: Call> {
     Failed { call: Box<C> },
     /// Wait for something until a time.
     Wait(Wait),
+    /// It belongs to nobody: pass it on.
+    Give,
     /// The connection is closed, or another loop's.
     Leave,
 }

@@ -17,6 +17,10 @@ pub enum Request {
     Reload { plugin: Option<String> },
     /// Load the quarantined builds of this plugin, or of the file of this name, again.
     Release { plugin: String },
+    /// Let a new worker take over from the one that serves. Answered when the old one is gone, or after a minute.
+    Recycle,
+    /// Serve the connections that come over the descriptor. From a runner that had our socket's path before us.
+    TakeConnections,
     /// Let the build before serve this plugin again, until a new file comes or somebody says otherwise.
     RollBack { plugin: String },
     /// Do not load the build that serves this plugin any more: the build before takes over, or its calls fail.
@@ -45,6 +49,9 @@ pub struct Status {
     pub runner: Runner,
     /// `None` while there is no worker.
     pub worker: Option<Worker>,
+    /// The worker before it, which finishes its calls.
+    pub leaving: Option<Worker>,
+    pub recycles: Recycles,
     pub tokens: Tokens,
     pub bindings: Bindings,
     /// By name.
@@ -91,6 +98,29 @@ pub struct Worker {
     /// Log lines for which there was no room, and calls that no `log` phase has seen for want of room.
     pub log_lines_dropped: u64,
     pub log_calls_dropped: u64,
+}
+
+/// How often a new worker has taken over from one that served.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recycles {
+    pub done: u64,
+    /// The old worker went on instead, or ended before it had finished its calls.
+    pub failed: u64,
+    pub last: Option<Recycled>,
+}
+
+/// One recycle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Recycled {
+    /// When it was over.
+    pub at: u64,
+    pub reason: String,
+    /// From the start of the new worker to the end of the old one.
+    pub took_ms: u64,
+    /// What went wrong.
+    pub fault: Option<String>,
 }
 
 /// Conf tokens.

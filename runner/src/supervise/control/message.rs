@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Level};
 use crate::request::assign::Stay;
 use crate::supervise::accounts::Identity;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Report, Served, Sha256};
+use crate::supervise::workshop::{
+    HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Sha256,
+};
 use crate::telemetry::Style;
 
 /// From the supervisor.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToWorker {
     /// The first message. Descriptors: the listening socket, then the pipe for finished log lines.
     Start(Box<Start>),
@@ -29,8 +31,9 @@ pub enum ToWorker {
     Forbid { generation: u64 },
     /// This file is gone from the folder: what it offered ends.
     Unload(PathBuf),
-    /// A configuration that an earlier worker knew. Tail: its PREPARE_CONF payload.
-    Conf { token: u32 },
+    /// A configuration that another worker knew first. Tail: its PREPARE_CONF payload. Answered by `Known` if it has a
+    /// sequence.
+    Conf { token: u32, sequence: Option<u64> },
     /// The answer to `Prepare`.
     Token {
         sequence: u64,
@@ -38,8 +41,19 @@ pub enum ToWorker {
     },
     /// Plugins are bound like this from now on. Tail: the bindings as JSON.
     Bindings,
-    /// Accept connections from now on. `served`: the file that served each plugin in the worker before.
-    Serve { served: Served },
+    /// Accept connections from now on, once the confs are ready, for which `settle` is given; answered by `Serving`.
+    /// `served`: the file that served each plugin in the worker before. A descriptor comes with it if that still lives: over
+    /// it the states of its confs are asked for before calls come.
+    Serve { served: Served, settle: Duration },
+    /// Give the states of confs to whoever asks for them over the descriptor.
+    ExportStates,
+    /// Serve the connections that come over the descriptor, also before `Serve`.
+    Adopt,
+    /// Accept nothing more, give the connections away over the descriptor, each at a call boundary; answered by
+    /// `HandedOver`.
+    HandOver { within: Duration },
+    /// Say what hangs; answered by `Pulse`.
+    Pulse,
     /// Log up to this level from now on.
     LogLevel(Level),
     /// Say how you are; answered by `Report`.
@@ -49,7 +63,7 @@ pub enum ToWorker {
 }
 
 /// What a worker needs before anything else.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start {
     /// The whole configuration.
     pub config: Config,
@@ -73,6 +87,14 @@ pub enum FromWorker {
     },
     /// The library of this generation does not serve; an earlier one goes on.
     Refused { generation: u64, refusal: Refusal },
+    /// It accepts connections.
+    Serving,
+    /// The conf of this sequence is known: calls with its token may come.
+    Known { sequence: u64 },
+    /// What became of its connections.
+    HandedOver(HandedOver),
+    /// Threads that are still in a call after its deadline.
+    Pulse { stuck_threads: usize },
     /// A token is needed. Tail: the PREPARE_CONF payload.
     Prepare { sequence: u64 },
     /// The token expired.

@@ -171,7 +171,7 @@ impl Stage {
 
     fn configure(&mut self, payload: &[u8]) -> anyhow::Result<Configured> {
         let begun = Instant::now();
-        self.calls.open(&BTreeMap::new());
+        self.calls.open(&BTreeMap::new(), Duration::ZERO);
         self.calls.remember(TOKEN, payload);
         // A call of this chain waits for its confs; it is never run.
         let request = frames::Request {

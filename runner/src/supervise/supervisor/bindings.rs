@@ -16,6 +16,7 @@ use crate::request::binder;
 use crate::supervise::admin::message;
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::fingerprint::Fingerprint;
+use crate::supervise::spawn::Worker;
 
 /// How often the file is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -114,11 +115,16 @@ impl Supervisor {
         }
     }
 
+    fn tell_bindings(&self) {
+        self.workers()
+            .for_each(|worker| self.tell_bindings_to(worker));
+    }
+
     /// A new worker has none.
-    pub(super) fn tell_bindings(&self) {
-        let (Some(worker), Some(_)) = (&self.worker, &self.bindings.file) else {
+    pub(super) fn tell_bindings_to(&self, worker: &Worker) {
+        if self.bindings.file.is_none() {
             return;
-        };
+        }
         match serde_json::to_vec(&self.bindings.read) {
             Ok(bindings) => worker.tell_with(ToWorker::Bindings, bindings, Vec::new()),
             Err(error) => tracing::error!(%error, "the bindings cannot be told to the worker"),

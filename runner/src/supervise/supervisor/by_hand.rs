@@ -130,7 +130,7 @@ impl Supervisor {
         };
         if what == Decision::Quarantine {
             let generation = held.generation;
-            self.tell(ToWorker::Forbid { generation });
+            self.tell_all(&ToWorker::Forbid { generation });
         }
     }
 

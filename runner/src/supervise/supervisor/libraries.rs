@@ -8,6 +8,7 @@ use super::stager::StagerReport;
 use super::{FolderError, Libraries, Offer, Scan, Supervisor};
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::reload::Step;
+use crate::supervise::spawn::Worker;
 use crate::supervise::staging::Outcome;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 
@@ -127,6 +128,7 @@ impl Supervisor {
         }
         self.libraries.offers.insert(library.file.clone(), offer);
         if !again {
+            self.load_in_next(&library);
             self.by_hand_loaded(&library.file);
         }
         self.note_served();
@@ -154,14 +156,14 @@ impl Supervisor {
                 Step::Stage { file, generation } => self.libraries.stager.stage(file, generation),
                 Step::Recall { file, generation } => self.recall(file, generation),
                 Step::Probe(library) => self.probe(library),
-                Step::Load(library) => self.load(library, ToWorker::Load),
+                Step::Load(library) => self.load(library),
                 Step::Unload(file) => {
                     tracing::info!("{} is gone: what it offered ends", file.display());
                     self.questions
                         .note(&format!("{} is gone: what it offered ends", file.display()));
                     self.libraries.offers.remove(&file);
                     self.note_served();
-                    self.tell(ToWorker::Unload(file));
+                    self.tell_all(&ToWorker::Unload(file));
                     self.forget_good();
                 }
                 Step::Withdraw(file) => self.withdrawn(file),
@@ -179,7 +181,7 @@ impl Supervisor {
         self.questions.note(&line);
         self.libraries.offers.remove(&file);
         self.note_served();
-        self.tell(ToWorker::Unload(file));
+        self.tell_all(&ToWorker::Unload(file));
     }
 
     /// Deletes the copies that only a worker that is gone had open. Those that confs stay on are for the next one too.
@@ -192,15 +194,20 @@ impl Supervisor {
         gone.iter().for_each(|library| self.discard(library));
     }
 
-    fn discard(&mut self, library: &Library) {
+    pub(super) fn discard(&mut self, library: &Library) {
         self.libraries.copies.remove(&library.generation);
         self.libraries.recalled.remove(&library.generation);
         self.libraries.stager.discard(library);
     }
 
-    /// Tells the worker to load a copy, in one of the ways there are.
-    pub(super) fn load(&self, library: Library, how: fn(Library) -> ToWorker) {
-        let Some(worker) = &self.worker else { return };
+    pub(super) fn load(&self, library: Library) {
+        if let Some(worker) = &self.worker {
+            self.load_in(worker, library, ToWorker::Load);
+        }
+    }
+
+    /// Tells a worker to load a copy, in one of the ways there are.
+    pub(super) fn load_in(&self, worker: &Worker, library: Library, how: fn(Library) -> ToWorker) {
         match self.libraries.descriptor(&library) {
             Ok(copy) => {
                 let descriptors = copy.into_iter().collect();

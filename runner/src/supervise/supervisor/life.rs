@@ -10,29 +10,33 @@ use crate::supervise::control::message::{Start, ToWorker};
 use crate::supervise::reload::Suspect;
 use crate::supervise::spawn::{Host, Outfit, Worker};
 
-/// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
-const DRAIN: Duration = Duration::from_millis(500);
-/// How long we wait for the worker to have drained. The last log lines need some time after it.
-const STOP: Duration = Duration::from_millis(580);
-
 /// How long a new worker waits for the last good copy of what was just quarantined: other plugins wait with it.
 const RECALL: Duration = Duration::from_millis(250);
 
 impl Supervisor {
-    pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
-        self.workers += 1;
-        let number = self.workers;
+    /// Starts a process, and tells it nothing yet.
+    pub(super) fn new_worker(&mut self) -> anyhow::Result<Worker> {
+        self.last_worker += 1;
+        let number = self.last_worker;
         let outfit = Outfit {
             start: self.outset(),
             listener: self.socket.as_fd().try_clone_to_owned()?,
+            socket: self.socket.id(),
             lines: self.telemetry.lines(),
             events: self.events.clone(),
         };
         let worker = Worker::start(number, &self.host, outfit)?;
         tracing::debug!(pid = worker.pid(), "worker {number} started");
+        Ok(worker)
+    }
+
+    pub(super) fn start_worker(&mut self) -> anyhow::Result<()> {
+        let worker = self.new_worker()?;
+        let number = worker.number;
+        self.tell_bindings_to(&worker);
+        let older = self.load_older(&worker);
+        self.libraries.older.loads(older);
         self.worker = Some(worker);
-        self.tell_bindings();
-        self.load_older();
         let steps = self.libraries.reload.worker_started();
         self.carry_out(steps);
         self.later(
@@ -57,7 +61,7 @@ impl Supervisor {
 
     /// After a worker died: a failure is not the end, there may be room for a process in a moment.
     pub(super) fn replace_worker(&mut self) {
-        if self.stopping || self.worker.is_some() {
+        if self.stopping.is_some() || self.worker.is_some() {
             return;
         }
         if let Err(cause) = self.start_worker() {
@@ -97,15 +101,21 @@ impl Supervisor {
         let Some(worker) = &mut self.worker else {
             return;
         };
-        if !worker.ready || worker.serving || self.stopping {
+        if !worker.ready || worker.serving || self.stopping.is_some() {
             return;
         }
         worker.serving = true;
         for (token, payload) in self.tokens.live() {
-            worker.tell_with(ToWorker::Conf { token }, payload.to_vec(), Vec::new());
+            let conf = ToWorker::Conf {
+                token,
+                sequence: None,
+            };
+            worker.tell_with(conf, payload.to_vec(), Vec::new());
         }
         let served = self.libraries.served.clone();
-        worker.tell(ToWorker::Serve { served });
+        // Connections may wait for calls, but calls of other confs not for a slow one.
+        let settle = Duration::ZERO;
+        worker.tell(ToWorker::Serve { served, settle });
         self.libraries.note_served();
         if !self.config.plugins.hot_reload {
             self.libraries
@@ -134,10 +144,15 @@ impl Supervisor {
         let lived = worker.lived();
         let number = worker.number;
         let (cause, ending) = worker.bury();
+        self.forget_worker(number);
         // In one process there is nobody to start another worker; the reason comes out at its own end.
-        if self.stopping || matches!(self.host, Host::Here(_)) {
+        if matches!(self.host, Host::Here(_)) {
             return Flow::Break(());
         }
+        if self.stopping.is_some() {
+            return self.has_left(number);
+        }
+        self.abandon("the worker before it ended");
         let wait = self.backoff.after(lived);
         tracing::error!(
             cause,
@@ -163,30 +178,12 @@ impl Supervisor {
         Flow::Continue(())
     }
 
-    /// Lets calls in flight and the backlog finish. Gateway: it asks us to leave and is gone itself a moment later, so
-    /// being asked again changes nothing.
-    pub(super) fn stop(&mut self, reason: &str) -> Flow {
-        if std::mem::replace(&mut self.stopping, true) {
-            return Flow::Continue(());
-        }
-        tracing::info!("stopping: {reason}");
-        // From here on a new connection reaches our successor, or nobody; what waits in the backlog is still served.
-        self.socket.unlink();
-        match &self.worker {
-            Some(worker) if worker.serving => {
-                worker.tell(ToWorker::Drain { within: DRAIN });
-                self.later(STOP, Timer::StopNow);
-                Flow::Continue(())
-            }
-            _ => Flow::Break(()),
-        }
-    }
-
     pub(super) fn end(&mut self) {
         self.socket.unlink();
         if let Some(worker) = self.worker.take() {
             worker.bury();
         }
+        self.end_recycle();
         if let Some(prober) = &self.libraries.prober {
             prober.end();
         }

@@ -6,6 +6,7 @@ use super::Supervisor;
 use crate::request::assign::Stay;
 use crate::supervise::control::message::ToWorker;
 use crate::supervise::reload::Suspect;
+use crate::supervise::spawn::Worker;
 use crate::supervise::workshop::{Library, Refusal, Sha256};
 
 /// Which chains have plugins on older builds.
@@ -23,6 +24,11 @@ impl Older {
             true => drop(self.stays.remove(&conf)),
             false => drop(self.stays.insert(conf, on)),
         }
+    }
+
+    /// The new worker was told to load these.
+    pub(super) fn loads(&mut self, generations: Vec<u64>) {
+        self.in_flight = generations.into();
     }
 
     /// Whether the new worker has loaded or refused all of them.
@@ -73,18 +79,18 @@ impl Older {
 }
 
 impl Supervisor {
-    /// A new worker gets the builds that confs stay on, before what serves, and what they are for.
-    pub(super) fn load_older(&mut self) {
-        let needed = self.libraries.older_needed();
-        for library in needed {
-            let generation = library.generation;
-            self.libraries.older.in_flight.push_back(generation);
-            self.load(library, ToWorker::LoadOlder);
+    /// A new worker gets the builds that confs stay on, before what serves, and what they are for. Which builds.
+    pub(super) fn load_older(&self, worker: &Worker) -> Vec<u64> {
+        let mut generations = Vec::new();
+        for library in self.libraries.older_needed() {
+            generations.push(library.generation);
+            self.load_in(worker, library, ToWorker::LoadOlder);
         }
         for (conf, on) in &self.libraries.older.stays {
             let (conf, on) = (*conf, on.clone());
-            self.tell(ToWorker::Stays { conf, on });
+            worker.tell(ToWorker::Stays { conf, on });
         }
+        generations
     }
 
     /// Whether this answers the load of an older build, in which nothing is left to do then.

@@ -1,6 +1,7 @@
 //! Answers what people ask on the admin socket. Never waits: an answer that needs the worker or the disk comes later.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,12 +87,14 @@ impl Reloading {
 }
 
 impl Supervisor {
-    pub(super) fn question(&mut self, request: Request, reply: Reply) {
+    pub(super) fn question(&mut self, request: Request, gift: Vec<OwnedFd>, reply: Reply) {
         // Whoever does not wait for the answer any more does not need it.
         match request {
             Request::Status => self.ask_for_status(reply),
             Request::Reload { plugin } => self.ask_for_reload(plugin.as_deref(), reply),
             Request::Release { plugin } => self.ask_for_release(&plugin, reply),
+            Request::TakeConnections => self.take_connections(gift, &reply),
+            Request::Recycle => self.ask_for_recycle(reply),
             Request::RollBack { plugin } => {
                 self.ask_to_hold(&plugin, Decision::RollBack, reply);
             }
@@ -104,6 +107,20 @@ impl Supervisor {
                 let _ = reply.send(Answer::Done { lines });
             }
         }
+    }
+
+    /// A worker that does not serve yet keeps them until it does, as a backlog does.
+    fn take_connections(&self, gift: Vec<OwnedFd>, reply: &Reply) {
+        let worker = self.worker.as_ref().filter(|_| self.stopping.is_none());
+        let lines = Vec::new();
+        let answer = match worker.filter(|_| gift.len() == 1) {
+            Some(worker) => {
+                worker.tell_with(ToWorker::Adopt, Vec::new(), gift);
+                Answer::Done { lines }
+            }
+            None => Answer::Failed { lines },
+        };
+        let _ = reply.send(answer);
     }
 
     /// Says once that the admin socket was removed: with it went, as a rule, all of `state.dir`.
@@ -121,7 +138,7 @@ impl Supervisor {
     pub(super) fn take_level(&mut self, level: Level) {
         self.config.logging.level = level;
         telemetry::set_level(level);
-        self.tell(ToWorker::LogLevel(level));
+        self.tell_all(&ToWorker::LogLevel(level));
         tracing::info!("log level {} from now on", level.name());
     }
 
@@ -216,7 +233,8 @@ impl Supervisor {
 
     /// Answers the reloads for which nothing is left to do.
     pub(super) fn answer_reloads(&mut self) {
-        if self.questions.reloads.is_empty() || !self.libraries.reload.is_idle() {
+        let idle = self.libraries.reload.is_idle() && self.recycles.is_even();
+        if self.questions.reloads.is_empty() || !idle {
             return;
         }
         let reloads = std::mem::take(&mut self.questions.reloads);

@@ -8,7 +8,7 @@ use plugin_api::{ABI_MAJOR, ABI_MINOR};
 
 use super::{Offer, Supervisor};
 use crate::supervise::admin::message::{
-    Bindings, LibraryFile, Plugin, Retained, Runner, Status, Tokens, Worker,
+    Bindings, LibraryFile, Plugin, Recycles, Retained, Runner, Status, Tokens, Worker,
 };
 use crate::supervise::reload::FileState;
 use crate::supervise::workshop::{GenerationReport, Library, LoadedPlugin, Report};
@@ -25,14 +25,27 @@ impl Supervisor {
             answers: report.is_some(),
             connections: report.as_ref().map_or(0, |report| report.connections),
             stuck_loops: report.as_ref().map_or(0, |report| report.stuck_loops),
-            memory_bytes: resident(worker.pid()),
+            memory_bytes: worker.memory(),
             log_lines_dropped: report.as_ref().map_or(0, |report| report.log_lines_dropped),
             log_calls_dropped: report.as_ref().map_or(0, |report| report.log_calls_dropped),
         });
+        let leaving = self.recycles.leaving().map(|worker| Worker {
+            pid: worker.pid(),
+            number: worker.number,
+            uptime_seconds: worker.lived().as_secs(),
+            memory_bytes: worker.memory(),
+            ..Worker::default()
+        });
         Status {
-            ready: worker.as_ref().is_some_and(|worker| worker.serving) && !self.stopping,
+            ready: worker.as_ref().is_some_and(|worker| worker.serving) && self.stopping.is_none(),
             runner: self.runner(),
             worker,
+            leaving,
+            recycles: Recycles {
+                done: self.recycles.done,
+                failed: self.recycles.failed,
+                last: self.recycles.last.clone(),
+            },
             tokens: Tokens { live, max },
             bindings: Bindings {
                 serving: report.as_ref().map_or(0, |report| report.bindings),
@@ -159,12 +172,4 @@ fn state_name(state: FileState<'_>, refused: bool) -> &'static str {
 fn seconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
-}
-
-/// Resident bytes of a process.
-fn resident(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kilobytes << 10)
 }

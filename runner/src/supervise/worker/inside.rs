@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{memory, steps};
+use super::{memory, states, steps};
 use crate::config::{Binding, Config, Level};
 use crate::plugins::blame;
 use crate::plugins::generation::Generation;
@@ -16,10 +16,11 @@ use crate::plugins::registry::Change;
 use crate::request::assign::{AssignToken, Stay};
 use crate::request::calls::Calls;
 use crate::request::{host, log_phase};
+use crate::rpc::hand_over::take_all;
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
-    GenerationReport, Library, LoadedPlugin, Refusal, Report, Served, Sha256, Workshop,
+    GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Sha256, Workshop,
 };
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
@@ -54,6 +55,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         calls,
         settings,
         server: OnceLock::new(),
+        early: Mutex::default(),
         loaded: Mutex::default(),
     }))
 }
@@ -62,6 +64,8 @@ struct Inside {
     calls: Arc<Calls>,
     settings: Settings,
     server: OnceLock<Server<Calls>>,
+    /// Connections of another process that came before there was a server.
+    early: Mutex<Vec<OwnedFd>>,
     /// Everything that is mapped, oldest first.
     loaded: Mutex<Vec<Loaded>>,
 }
@@ -113,12 +117,69 @@ impl Workshop for Inside {
         self.calls.bind(bindings);
     }
 
-    fn serve(&self, listener: OwnedFd, served: &Served) -> io::Result<()> {
-        self.calls.open(served);
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        served: &Served,
+        settle: Duration,
+        states: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        self.calls.open(served, settle);
+        match states.map(states::ask) {
+            Some(Ok(left)) => {
+                self.calls.were_unused(&left.unused);
+                self.calls.import_states(left.states);
+            }
+            Some(Err(cause)) => tracing::warn!(
+                %cause,
+                "the states of confs are lost, as the worker before this one did not give them: limiters start afresh"
+            ),
+            None => {}
+        }
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
-        // A second order to serve is a fault of the supervisor; the first server goes on.
-        let _ = self.server.set(server);
+        self.install(server);
         Ok(())
+    }
+
+    fn export_states(&self, to: OwnedFd) {
+        let given = states::give(to, || states::Left {
+            states: self.calls.export_states(states::EXPORT),
+            unused: self.calls.unused(),
+        });
+        if let Err(cause) = given {
+            tracing::debug!(%cause, "nobody took the states of confs");
+        }
+    }
+
+    fn adopt(&self, from: OwnedFd) {
+        match take_all(&from, |socket| self.take(socket)) {
+            Ok(taken) => tracing::debug!(taken, "took over connections"),
+            Err(cause) => tracing::debug!(cause = %cause, "connections were not all taken over"),
+        }
+    }
+
+    fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver {
+        if let Some(listener) = listener {
+            let (calls, settings) = (Arc::clone(&self.calls), self.settings.clone());
+            match Server::at_rest(listener, calls, settings) {
+                Ok(server) => self.install(server),
+                Err(cause) => tracing::error!(%cause, "connections cannot be handed over"),
+            }
+        }
+        let Some(server) = self.server.get() else {
+            return HandedOver::default();
+        };
+        let until = Instant::now() + within;
+        let handed = server.hand_over(&to, within);
+        if !handed.broken {
+            let logged = log_phase::drain(until.saturating_duration_since(Instant::now()));
+            tracing::debug!(?handed, logged, "handed over");
+        }
+        HandedOver {
+            passed: handed.passed,
+            cut: handed.cut,
+            broken: handed.broken,
+        }
     }
 
     fn drain(&self, within: Duration) {
@@ -134,6 +195,10 @@ impl Workshop for Inside {
         for generation in self.calls.registry().alive() {
             generation.set_level(level as u32);
         }
+    }
+
+    fn stuck_threads(&self) -> usize {
+        self.server.get().map_or(0, Server::stuck_threads)
     }
 
     fn report(&self) -> Report {
@@ -158,6 +223,26 @@ impl Workshop for Inside {
 }
 
 impl Inside {
+    fn early(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn install(&self, server: Server<Calls>) {
+        let mut early = self.early();
+        // A second order to serve is a fault of the supervisor; the first server goes on.
+        let server = self.server.get_or_init(|| server);
+        early.drain(..).for_each(|socket| server.take(socket));
+    }
+
+    /// Serves a connection of another process as soon as there is a server.
+    fn take(&self, socket: OwnedFd) {
+        let mut early = self.early();
+        match self.server.get() {
+            Some(server) => server.take(socket),
+            None => early.push(socket),
+        }
+    }
+
     fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }

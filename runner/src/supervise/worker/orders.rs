@@ -15,7 +15,7 @@ use super::set_level;
 use crate::supervise::control::message::{FromWorker, ToWorker};
 use crate::supervise::control::{Received, Receiver, Sender};
 use crate::supervise::heap;
-use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Workshop};
+use crate::supervise::workshop::{Library, LoadedPlugin, Refusal, Served, Workshop};
 
 /// How long the next library waits for the one before it.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -82,20 +82,51 @@ impl Orders {
             ToWorker::Stays { conf, on } => self.workshop.stays(conf, on),
             ToWorker::Unload(file) => self.tell_loader(LoaderOrder::Unload(file)),
             ToWorker::Forbid { generation } => self.tell_loader(LoaderOrder::Forbid(generation)),
-            ToWorker::Conf { token } => self.workshop.conf(token, received.tail),
+            ToWorker::Conf { token, sequence } => {
+                self.workshop.conf(token, received.tail);
+                if let Some(sequence) = sequence {
+                    self.sender.send(&FromWorker::Known { sequence })?;
+                }
+            }
             ToWorker::Bindings => match serde_json::from_slice(&received.tail) {
                 Ok(bindings) => self.workshop.bind(bindings),
                 Err(error) => return Err(io::Error::other(error)),
             },
             ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
             ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
-            ToWorker::Report { sequence } => self.report(sequence)?,
-            ToWorker::Serve { served } => {
-                if let Some(listener) = self.listener.take() {
-                    self.workshop.serve(listener, &served)?;
-                }
+            ToWorker::Report { sequence } => self.beside("report", move |workshop, sender| {
+                let report = workshop.report();
+                let _ = sender.send(&FromWorker::Report { sequence, report });
+            })?,
+            ToWorker::Serve { served, settle } => {
+                let states = received.descriptors.into_iter().next();
+                self.serve(served, settle, states)?;
             }
-            ToWorker::Drain { within } => self.drain(within)?,
+            ToWorker::ExportStates => {
+                let to = descriptor(received.descriptors)?;
+                self.beside("states", move |workshop, _| workshop.export_states(to))?;
+            }
+            ToWorker::Adopt => {
+                let from = descriptor(received.descriptors)?;
+                self.beside("adopt", move |workshop, _| workshop.adopt(from))?;
+            }
+            ToWorker::HandOver { within } => {
+                let to = descriptor(received.descriptors)?;
+                let listener = self.listener.take();
+                self.beside("hand over", move |workshop, sender| {
+                    let handed = workshop.hand_over(to, listener, within);
+                    let _ = sender.send(&FromWorker::HandedOver(handed));
+                })?;
+            }
+            ToWorker::Pulse => {
+                let stuck_threads = self.workshop.stuck_threads();
+                self.sender.send(&FromWorker::Pulse { stuck_threads })?;
+            }
+            // On a thread of its own: calls in flight may still need a token.
+            ToWorker::Drain { within } => self.beside("drain", move |workshop, sender| {
+                workshop.drain(within);
+                let _ = sender.send(&FromWorker::Drained);
+            })?,
         }
         Ok(())
     }
@@ -113,30 +144,44 @@ impl Orders {
         let _ = self.loader.send(order);
     }
 
-    fn report(&self, sequence: u64) -> io::Result<()> {
-        let (workshop, sender) = (Arc::clone(&self.workshop), self.sender.clone());
-        let reporting = move || {
-            let report = workshop.report();
-            let _ = sender.send(&FromWorker::Report { sequence, report });
+    /// Without the means to serve, the worker ends, and another one has its turn.
+    fn serve(
+        &mut self,
+        served: Served,
+        settle: Duration,
+        states: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let Some(listener) = self.listener.take() else {
+            return Ok(());
         };
-        thread::Builder::new()
-            .name("report".to_owned())
-            .spawn(reporting)?;
-        Ok(())
+        self.beside("serve", move |workshop, sender| {
+            match workshop.serve(listener, &served, settle, states) {
+                Ok(()) => drop(sender.send(&FromWorker::Serving)),
+                Err(cause) => {
+                    tracing::error!(cause = %cause, "the worker cannot serve");
+                    sender.close();
+                }
+            }
+        })
     }
 
-    /// On a thread of its own: calls in flight may still need a token.
-    fn drain(&self, within: Duration) -> io::Result<()> {
+    /// Does something that takes time on a thread of its own.
+    fn beside(
+        &self,
+        name: &str,
+        job: impl FnOnce(&dyn Workshop, &Sender) + Send + 'static,
+    ) -> io::Result<()> {
         let (workshop, sender) = (Arc::clone(&self.workshop), self.sender.clone());
-        let draining = move || {
-            workshop.drain(within);
-            let _ = sender.send(&FromWorker::Drained);
-        };
         thread::Builder::new()
-            .name("drain".to_owned())
-            .spawn(draining)?;
+            .name(name.to_owned())
+            .spawn(move || job(workshop.as_ref(), &sender))?;
         Ok(())
     }
+}
+
+fn descriptor(descriptors: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    let first = descriptors.into_iter().next();
+    first.ok_or_else(|| io::Error::other("an order came without its descriptor"))
 }
 
 fn load_in_order(
