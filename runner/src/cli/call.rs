@@ -91,6 +91,12 @@ impl CallOne {
         // stdout is for the report.
         let style = Style::of(config.logging.format, &Sink::Stderr);
         let telemetry = Telemetry::init(config.logging.level, style, Sink::Stderr)?;
+        if let Some(file) = config.bindings_file().filter(|file| file.exists()) {
+            let file = file.display();
+            tracing::warn!(
+                "the bindings of {file} are not applied: the chain is what --plugin names"
+            );
+        }
         let run = Run {
             config: &config,
             purpose: Purpose::Serve,

@@ -176,6 +176,21 @@ fn a_call_may_stand_in_a_file_that_looks_like_http() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("line 1 is `upload please now ok`"));
 }
 
+#[test]
+fn that_bindings_are_not_applied_is_said_where_there_are_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    fs::write(&config, "plugins:\n  hot_reload: true\n").unwrap();
+    let warned = || {
+        let output = call(&["--config", config.to_str().unwrap(), "--plugin", "say", "/"]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).contains("bindings.yaml are not applied")
+    };
+    assert!(!warned());
+    fs::write(config.with_file_name("bindings.yaml"), "bindings: []\n").unwrap();
+    assert!(warned());
+}
+
 #[track_caller]
 fn fails(arguments: &[&str], code: i32, says: &str) {
     let output = call(arguments);
