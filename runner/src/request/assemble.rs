@@ -4,7 +4,9 @@
 //! deadline, and nobody else does.
 
 mod failing;
+mod one_build;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,13 +23,17 @@ use super::prepared::PreparedConfs;
 use super::saved::SavedState;
 use crate::config::{Config, OnFailure};
 use crate::plugins::blame::{activity, during};
-use crate::plugins::registry::Registry;
+use crate::plugins::generation::Generation;
+use crate::plugins::registry::{Registry, Unserved};
 
 /// Confs that are configured at once. One that hangs holds one of these threads.
 const THREADS: usize = 64;
 
 /// For blame: no gateway has named the conf of a binding.
 const BINDING: u32 = 0;
+
+/// Which build serves a plugin, or why there is none.
+type Served = Result<Arc<Generation>, Unserved>;
 
 /// Configures confs, off the event loops.
 #[derive(Debug)]
@@ -217,18 +223,23 @@ impl Assembly {
     async fn run(self: Arc<Self>, chain: Arc<Chain>) -> Option<Assembled> {
         let number = chain.begin();
         let before = chain.snapshot();
-        let mut links = Vec::with_capacity(chain.conf.plugins.len());
-        for (index, conf) in chain.conf.plugins.iter().enumerate() {
+        let mut states = Vec::with_capacity(chain.conf.plugins.len());
+        for (index, served) in self.served(&chain.conf).into_iter().enumerate() {
             let before = before.links.get(index).map(|link| link.state.clone());
-            links.push(Link {
+            let link = Arc::clone(&self).link(&chain.conf, index, chain.token, before, served);
+            states.push(link.await?);
+        }
+        one_build::settle(&self, &chain, &mut states).await?;
+        let confs = chain.conf.plugins.iter();
+        let links: Vec<_> = confs
+            .zip(states)
+            .map(|(conf, state)| Link {
                 name: conf.name.clone(),
-                state: Arc::clone(&self)
-                    .link(&chain.conf, index, chain.token, before)
-                    .await?,
+                state,
                 on_failure: self.config.plugins.on_failure(&conf.name),
                 scoped: None,
-            });
-        }
+            })
+            .collect();
         let states = links.iter().map(|link| &link.state);
         let heirs = states.enumerate();
         let heirs = heirs.filter_map(|(index, state)| self.heir(&chain.conf, index, state));
@@ -239,6 +250,17 @@ impl Assembly {
             links,
             heirs,
         })
+    }
+
+    /// What serves each plugin of a chain: one build for all confs of a plugin, whatever is loaded meanwhile.
+    fn served(&self, conf: &Conf) -> Vec<Served> {
+        let mut served: BTreeMap<&str, Served> = BTreeMap::new();
+        let names = conf.plugins.iter().map(|conf| conf.name.as_str());
+        let look = |name| {
+            let known = served.entry(name);
+            known.or_insert_with(|| self.registry.serving(name)).clone()
+        };
+        names.map(look).collect()
     }
 
     /// Who takes over the state of a conf, if it has any.
@@ -262,15 +284,16 @@ impl Assembly {
     }
 
     /// What a conf runs with: what it had `before` if that is still what serves. `None`: as with `run`.
-    pub(super) async fn link(
+    async fn link(
         self: Arc<Self>,
         conf: &Arc<Conf>,
         index: usize,
         token: u32,
         before: Option<LinkState>,
+        served: Served,
     ) -> Option<LinkState> {
         let name = &conf.plugins.get(index)?.name;
-        let generation = match self.registry.serving(name) {
+        let generation = match served {
             Ok(generation) => generation,
             Err(unserved) => return Some(unserved_link(conf, name, &unserved, &self.config)),
         };
@@ -313,7 +336,8 @@ impl Assembly {
         before: Option<LinkState>,
     ) -> Option<LinkState> {
         if self.older.build(conf, 0).is_none() {
-            return self.link(conf, 0, BINDING, before).await;
+            let served = self.registry.serving(&conf.plugins.first()?.name);
+            return self.link(conf, 0, BINDING, before, served).await;
         }
         let conf = Arc::clone(conf);
         let again = move || self.inherited_link(&conf, 0, BINDING);

@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 use std::{fs, io, thread};
 
 use crate::telemetry::Lines;
@@ -12,6 +14,32 @@ const MAX_LOG_LINE: usize = 256 * 1024;
 /// Bytes of a printed line; what follows is dropped.
 const MAX_PRINTED_LINE: usize = 4096;
 
+/// How many pipes are being read, for who waits until the last words of a process are out.
+static READING: Mutex<usize> = Mutex::new(0);
+static READ: Condvar = Condvar::new();
+
+/// Waits until all pipes were read to their end, for a while at most: a process may have left a child behind that keeps
+/// one open. For commands that end with their last child; not for a supervisor.
+pub(super) fn wait_for_last_words(within: Duration) {
+    let reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(READ.wait_timeout_while(reading, within, |reading| *reading > 0));
+}
+
+fn read_on(name: &str, read: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let reading = || READING.lock().unwrap_or_else(PoisonError::into_inner);
+    *reading() += 1;
+    let ended = move || {
+        *reading() -= 1;
+        READ.notify_all();
+    };
+    let job = move || {
+        read();
+        ended();
+    };
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(job);
+    spawned.map(drop).inspect_err(|_| ended())
+}
+
 /// Passes finished log lines on, until the worker and all its children have closed the pipe.
 pub(super) fn pass_on_log(pipe: OwnedFd, lines: Lines) -> io::Result<()> {
     let read = move || {
@@ -19,19 +47,13 @@ pub(super) fn pass_on_log(pipe: OwnedFd, lines: Lines) -> io::Result<()> {
             lines.write_line(line)
         })
     };
-    thread::Builder::new()
-        .name("worker log".to_owned())
-        .spawn(read)?;
-    Ok(())
+    read_on("worker log", read)
 }
 
 /// Makes an event of every line that is printed to the worker's stdout or stderr.
 pub(super) fn log_prints(pipe: OwnedFd) -> io::Result<()> {
     let read = move || each_line(fs::File::from(pipe), MAX_PRINTED_LINE, log_print);
-    thread::Builder::new()
-        .name("worker output".to_owned())
-        .spawn(read)?;
-    Ok(())
+    read_on("worker output", read)
 }
 
 fn log_print(line: &[u8], cut: usize) {

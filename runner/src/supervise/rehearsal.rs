@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use self::message::{FromRehearsal, ToRehearsal};
+use super::output;
 use super::prober::Groups;
 use super::prober::child::{Child, Trouble};
 use super::spawn::shared_page;
@@ -132,6 +133,7 @@ pub fn rehearse(plan: &Plan<'_>, lines: &Lines) -> Rehearsed {
     if let Err(broken) = play(plan, lines, &mut rehearsed) {
         rehearsed.broken = Some(broken);
     }
+    output::wait_for_last_words(trial::LAST_WORDS);
     rehearsed
 }
 

@@ -3,12 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::control::message::Start;
 use super::descriptors;
 use super::fingerprint::Trust;
+use super::output;
 use super::privileges;
 use super::prober::{self, Job};
 use super::staging::{Outcome, Place, Staging};
@@ -30,6 +32,9 @@ pub enum Tried {
     /// It could not be tried.
     Impossible(String),
 }
+
+/// What a throw-away process has printed comes out within this time after its end.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Tries a library with these PREPARE_CONF payloads. Call it on the main thread: the probe ends with the thread. Whose
 /// file it is does not matter here.
@@ -57,7 +62,9 @@ pub fn probe(config: &Config, file: &Path, confs: Vec<Vec<u8>>, lines: &Lines) -
         start,
         again: true,
     };
-    prober::once(job, lines)
+    let tried = prober::once(job, lines);
+    output::wait_for_last_words(LAST_WORDS);
+    tried
 }
 
 /// Whoever may write a file that is looked at by name.

@@ -377,3 +377,47 @@ fn in_the_next_worker_it_stays_there_until_a_newer_one_accepts_it() {
     new.assembler.assemble_all(vec![again], PATIENCE);
     assert_eq!(new.stays(), [], "nobody needs the older build any more");
 }
+
+#[test]
+fn all_confs_of_a_plugin_in_a_chain_get_one_build_whatever_is_loaded_meanwhile() {
+    static GATE: Gate = Gate::new();
+    extern "C" fn hang(_: Handle, _: Bytes, _: Bytes) -> Outcome {
+        GATE.wait();
+        Outcome::made(Handle::NONE)
+    }
+    let runner = Runner::new();
+    runner.load(1, "p", hang);
+    let chain = chain("route#1#x#1", &[("p", "first"), ("p", "second")]);
+    let assembling = runner.assembler.assemble(Arc::clone(&chain));
+    wait("configure runs", || GATE.inside.load(Ordering::SeqCst) == 1);
+    runner.load(2, "p", accept);
+    GATE.open();
+    runner.assembler.wait(vec![assembling], PATIENCE);
+    assert_eq!(numbers(&chain), [1, 1]);
+    runner
+        .assembler
+        .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+    assert_eq!(numbers(&chain), [2, 2]);
+}
+
+#[test]
+fn where_one_conf_of_a_plugin_stays_on_an_older_build_the_others_of_the_chain_stay_with_it() {
+    static CONFS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn refuse_every_second(_: Handle, _: Bytes, _: Bytes) -> Outcome {
+        match CONFS.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => Outcome::made(Handle::NONE),
+            _ => Outcome::refused("not like this".to_owned()),
+        }
+    }
+    let runner = Runner::new();
+    runner.load(1, "p", accept);
+    runner.load(2, "q", accept);
+    let confs = [("p", "first"), ("q", "other"), ("p", "second")];
+    let chain = runner.chain("route#1#x#1", &confs);
+    runner.load(3, "p", refuse_every_second);
+    runner.load(4, "q", accept);
+    runner
+        .assembler
+        .assemble_all(vec![Arc::clone(&chain)], PATIENCE);
+    assert_eq!(numbers(&chain), [1, 4, 1]);
+}
