@@ -27,7 +27,20 @@ impl<'call> Call<'call> {
         Value::new(self.caller.text(text::ROUTE_KEY).unwrap_or_default())
     }
 
-    /// How long the call may still take. Hand it to whatever you wait for.
+    /// How long the call may still take. Hand it to whatever you wait for, less what the answer itself needs:
+    ///
+    /// ```
+    /// # use std::{sync::mpsc::Receiver, time::Duration};
+    /// # use plugin_api::{Next, Request, Result};
+    /// # fn phase(request: &mut Request<'_>, answers: &Receiver<bool>) -> Result<Next> {
+    /// let patience = request.remaining().saturating_sub(Duration::from_millis(50));
+    /// match answers.recv_timeout(patience) {
+    ///     Ok(true) => Ok(Next::CONTINUE),
+    ///     Ok(false) => Next::respond(403).into(),
+    ///     Err(error) => Err(error.into()), // 503, and the reason in the log
+    /// }
+    /// # }
+    /// ```
     pub fn remaining(&self) -> Duration {
         Duration::from_nanos(self.caller.number(number::REMAINING))
     }
@@ -149,7 +162,23 @@ impl<'call> Call<'call> {
         self.find(map::SHARED, key.as_bytes())
     }
 
-    /// Sets a value for all plugins of the chain, in this call. Put the plugin's name into the key.
+    /// Sets a value for all plugins of the chain, in this call. Put the plugin's name into the key. Values are bytes: a
+    /// number is text, and anything larger is JSON perhaps.
+    ///
+    /// ```
+    /// # use plugin_api::{Request, Result};
+    /// # fn phase(request: &mut Request<'_>) -> Result<()> {
+    /// request.set_shared("geo.country", "NL")?;
+    /// request.set_shared("geo.distance", 120.to_string())?;
+    /// // In a plugin that runs later:
+    /// let near = match request.shared("geo.distance") {
+    ///     Some(distance) => distance.as_str()?.parse::<u32>()? < 500,
+    ///     None => false,
+    /// };
+    /// # let _ = near;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The runner refuses the value.

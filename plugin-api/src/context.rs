@@ -7,6 +7,19 @@ use serde_json::Value;
 use crate::{Error, Result};
 
 /// What an instance is made for.
+///
+/// ```
+/// # use plugin_api::{InitContext, Purpose, Result};
+/// # struct Mine;
+/// # impl Mine {
+/// fn init_worker(context: &InitContext) -> Result<Self> {
+///     if context.purpose() == Purpose::Serve {
+///         // Only here: a thread that reports somewhere, a port, a registration.
+///     }
+///     Ok(Self)
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -32,6 +32,9 @@
 //! Its `Cargo.toml` says `crate-type = ["cdylib"]` under `[lib]`, and has `gateway-plugin-api` as its only dependency.
 //! Configurations call the plugin by the name of its package; `#[plugin(name = "…")]` gives it another.
 //!
+//! The [`guide`] goes on from here, chapter by chapter: phases, configuration, state, calling out, testing, shipping,
+//! debugging, and moving a plugin from another runner.
+//!
 //! # The life of a plugin
 //!
 //! | When | What runs | How often |
@@ -162,6 +165,8 @@ mod context;
 mod end;
 mod error;
 mod events;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod method;
 mod next;
 mod plugin;
@@ -181,7 +186,60 @@ pub use error::{Error, Result};
 pub use method::Method;
 pub use next::{Next, Respond};
 pub use plugin::Plugin;
-pub use plugin_api_macros::{config, plugin};
+/// # Example
+///
+/// What is left out, what is misspelt, and what a field's attributes do:
+///
+/// ```
+/// use plugin_api::{Configuration, config};
+///
+/// #[config]
+/// struct Config {
+///     /// Without a default: the conf has to say it.
+///     upstream: String,
+///     /// `Option` is enough for "may be left out".
+///     status: Option<u16>,
+///     /// With a default the key may be left out, too. `schemars` changes what people read, and checks nothing.
+///     #[serde(default)]
+///     #[schemars(range(max = 10))]
+///     tries: u8,
+/// }
+///
+/// let config = Config::read(br#"{"upstream": "a", "tries": 11}"#).unwrap();
+/// assert_eq!((config.upstream.as_str(), config.status, config.tries), ("a", None, 11));
+/// let fault = Config::read(br#"{"upstream": "a", "tires": 1}"#).unwrap_err().to_string();
+/// assert!(fault.ends_with("did you mean `tries`?"), "{fault}");
+/// ```
+pub use plugin_api_macros::config;
+/// # Example
+///
+/// A plugin with all that may be said about it; each part may be left out:
+///
+/// ```standalone_crate
+/// use plugin_api::{ConfContext, InitContext, Next, Plugin, RawConfig, Request, Result, plugin};
+///
+/// struct Whole;
+///
+/// #[plugin(name = "whole", version = "2.1.0", priority = 900, blocking, min_runner = "0.1.0")]
+/// impl Plugin for Whole {
+///     type Config = RawConfig;
+///     type Prepared = usize; // with it, `configure` has to be written
+///
+///     fn init_worker(_: &InitContext) -> Result<Self> {
+///         Ok(Self)
+///     }
+///
+///     fn configure(&self, config: RawConfig, _: &ConfContext) -> Result<usize> {
+///         Ok(config.0.len())
+///     }
+///
+///     #[needs(variables("remote_port"))]
+///     fn access(&self, _: &usize, _: &mut Request<'_>) -> Result<Next> {
+///         Ok(Next::CONTINUE)
+///     }
+/// }
+/// ```
+pub use plugin_api_macros::plugin;
 pub use request::Request;
 pub use response::Response;
 pub use value::{Arg, Value};

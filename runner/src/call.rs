@@ -35,7 +35,7 @@ pub struct Run<'a> {
 /// The protocol cannot express the call.
 pub fn run(run: Run<'_>, lines: &Lines) -> Result<Rehearsed, BadSample> {
     let is_response = run.sample.is_some_and(Sample::is_response);
-    let key = Sample::route_key(is_response);
+    let key = run.sample.map_or(sample::BEFORE, Sample::route_key);
     let call = run
         .sample
         .map(|sample| Ok((is_response, sample.payload(rehearsal::TOKEN)?)));

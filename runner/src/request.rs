@@ -35,7 +35,7 @@ pub mod run;
 pub mod saved;
 pub mod service;
 pub mod state;
-pub mod steps;
+pub mod step;
 pub mod watched;
 
 use std::sync::LazyLock;

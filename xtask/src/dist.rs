@@ -14,10 +14,12 @@ use crate::cargo;
 use build::{Built, Manner};
 
 /// What stands in the archive beside what is built: file of the project, file in the archive.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("runner/LICENSE", "LICENSE"),
     ("conf/config.yaml", "conf/config.yaml"),
     ("conf/demo.yaml", "conf/demo.yaml"),
+    ("runner/OPERATIONS.md", "docs/OPERATIONS.md"),
+    ("runner/MESSAGES.md", "docs/MESSAGES.md"),
     ("xtask/src/dist/README.md", "README.md"),
 ];
 const SHELLS: [(&str, &str); 3] = [
@@ -76,7 +78,7 @@ fn stage(built: &Built, folder: &Path, name: &str) -> Result<PathBuf> {
         fs::remove_dir_all(&staged)?;
     }
     // The folder that conf/config.yaml names; empty, so that nothing serves that nobody asked for.
-    for part in ["plugins", "example-plugins", "conf", "completions"] {
+    for part in ["plugins", "example-plugins", "conf", "completions", "docs"] {
         fs::create_dir_all(staged.join(part))?;
     }
     let program = staged.join("plugin-runner");

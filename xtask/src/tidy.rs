@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::cargo;
+use crate::{cargo, links, messages};
 
 const FOLDERS: [&str; 6] = [
     "runner",
@@ -15,6 +15,8 @@ const FOLDERS: [&str; 6] = [
     "tests",
     "xtask",
 ];
+/// Beside the folders.
+const PAGES: [&str; 2] = ["README.md", ".github/CONTRIBUTING.md"];
 /// Lines of a file before its tests.
 const MAX_FILE: usize = 400;
 /// Lines of a function.
@@ -70,11 +72,20 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
                 .display()
                 .to_string();
             if let Ok(text) = fs::read_to_string(&file) {
-                let found = check_file(&name, &text);
+                let mut found = check_file(&name, &text);
+                if name.ends_with(".md") {
+                    found.extend(links::dead(&file, &text));
+                }
                 faults.extend(found.into_iter().map(|fault| format!("{name}: {fault}")));
             }
         }
     }
+    for name in PAGES {
+        let page = root.join(name);
+        let dead = links::dead(&page, &fs::read_to_string(&page)?);
+        faults.extend(dead.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    faults.extend(messages::check(root)?);
     faults.sort();
     Ok(faults)
 }
@@ -138,7 +149,7 @@ fn check_source(name: &str, text: &str, faults: &mut Vec<String>) {
 }
 
 /// The text before `mod tests`.
-fn before_tests(text: &str) -> &str {
+pub(crate) fn before_tests(text: &str) -> &str {
     text.split_once("#[cfg(test)]\nmod tests {")
         .map_or(text, |(before, _)| before)
 }

@@ -105,9 +105,9 @@ impl Arguments {
             return Ok(());
         }
         match key.to_string().as_str() {
-            "name" => self.name = Some(text(input)?),
-            "version" => self.version = Some(text(input)?),
-            "min_runner" => self.min_runner = Some(text(input)?),
+            "name" => self.name = Some(text(&key, input)?),
+            "version" => self.version = Some(text(&key, input)?),
+            "min_runner" => self.min_runner = Some(text(&key, input)?),
             "priority" => self.priority = priority(input)?,
             _ => {
                 let message = "`#[plugin]` knows `name`, `version`, `priority`, `blocking`, `authenticates` and `min_runner`";
@@ -118,11 +118,12 @@ impl Arguments {
     }
 }
 
-fn text(input: ParseStream<'_>) -> Result<LitStr> {
+fn text(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     input.parse::<Token![=]>()?;
     let text: LitStr = input.parse()?;
     if text.value().is_empty() {
-        return Err(syn::Error::new(text.span(), "must not be empty"));
+        let message = format!("`{key}` must not be empty: leave it out for the default");
+        return Err(syn::Error::new(text.span(), message));
     }
     Ok(text)
 }
@@ -130,8 +131,12 @@ fn text(input: ParseStream<'_>) -> Result<LitStr> {
 fn priority(input: ParseStream<'_>) -> Result<i32> {
     input.parse::<Token![=]>()?;
     let negative = input.parse::<Option<Token![-]>>()?.is_some();
-    let number: LitInt = input.parse()?;
-    let number: i32 = number.base10_parse()?;
+    let number = input.parse::<LitInt>();
+    let number = number.and_then(|number| number.base10_parse::<i32>());
+    let number = number.map_err(|error| {
+        let message = "`priority` is a whole number of 32 bits: `priority = 1000`, `priority = -5`";
+        syn::Error::new(error.span(), message)
+    })?;
     Ok(if negative { -number } else { number })
 }
 
@@ -187,37 +192,37 @@ impl Phases {
 
 /// What a simple plugin leaves out.
 fn fill_in(item: &mut ItemImpl) -> Result<()> {
-    let has = |name: &str| {
-        item.items.iter().any(|member| match member {
-            ImplItem::Fn(function) => function.sig.ident == name,
-            ImplItem::Type(alias) => alias.ident == name,
-            _ => false,
-        })
+    let find = |name: &str| {
+        let mut idents = item.items.iter().filter_map(|member| match member {
+            ImplItem::Fn(function) => Some(&function.sig.ident),
+            ImplItem::Type(alias) => Some(&alias.ident),
+            _ => None,
+        });
+        idents.find(|ident| *ident == name).cloned()
     };
-    let (prepared, configure, init) = (has("Prepared"), has("configure"), has("init_worker"));
+    let (prepared, configure, init) = (find("Prepared"), find("configure"), find("init_worker"));
     let config = item.items.iter().find_map(|member| match member {
         ImplItem::Type(alias) if alias.ident == "Config" => Some(alias.ty.clone()),
         _ => None,
     });
     let plugin = (*item.self_ty).clone();
-    let missing = match (config, prepared, configure) {
-        (Some(config), false, false) => {
-            item.items.extend(config_as_prepared(&config));
-            None
-        }
-        (Some(_), true, true) => None,
+    match (config, prepared, configure) {
+        (Some(config), None, None) => item.items.extend(config_as_prepared(&config)),
+        (Some(_), Some(_), Some(_)) => {}
         (None, ..) => {
-            Some("`type Config = …;` is missing: a type with `#[config]`, or `RawConfig`")
+            let message = "`type Config = …;` is missing: a type with `#[config]`, or `RawConfig`";
+            return Err(syn::Error::new_spanned(&plugin, message));
         }
-        (_, true, false) => {
-            Some("`configure` is missing: it makes the `Prepared` from the `Config`")
+        (_, Some(prepared), None) => {
+            let message = "`configure` is missing: it makes the `Prepared` from the `Config`";
+            return Err(syn::Error::new(prepared.span(), message));
         }
-        (_, false, true) => Some("`type Prepared = …;` is missing: what `configure` makes"),
-    };
-    if let Some(message) = missing {
-        return Err(syn::Error::new_spanned(&plugin, message));
+        (_, None, Some(configure)) => {
+            let message = "`type Prepared = …;` is missing: what `configure` makes";
+            return Err(syn::Error::new(configure.span(), message));
+        }
     }
-    if !init {
+    if init.is_none() {
         item.items.push(init_by_default(&plugin));
     }
     Ok(())

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::Sample;
 use crate::dev::frames::{self, Action, Entry};
 use crate::protocol::frame::{self, kind};
-use crate::supervise::rehearsal::{Broken, Change, Decided, Rehearsed, Step, Timed};
+use crate::request::step::{Change, Decided, Logged, Step};
+use crate::supervise::rehearsal::{Broken, Rehearsed, Timed};
 
 /// Characters of a body that are shown.
 const SHOWN: usize = 2000;
@@ -187,11 +188,12 @@ pub fn text(report: &Report<'_>, colours: bool) -> String {
         lines.push(format!("  asked before: {}", report.declared.join(", ")));
     }
     for step in report.steps {
-        let failed = matches!(step.decision, Decided::Error | Decided::Panic);
+        let failed = step.decision.is_failure();
         let title = title(step);
         lines.push(if failed { paint("31", title) } else { title });
         let asked = step.asked.iter();
         lines.extend(asked.map(|asked| format!("      asked, undeclared: {asked}")));
+        lines.extend(step.logged.iter().map(logged));
         for change in &step.changes {
             lines.extend(removed(change).map(|line| paint("31", line)));
             lines.extend(added(change).map(|line| paint("32", line)));
@@ -225,6 +227,15 @@ fn title(step: &Step) -> String {
     };
     let (phase, plugin, took) = (&step.phase, &step.plugin, nanoseconds(step.took_ns));
     format!("  {phase:<14}{plugin:<20} {took:>9}  {decided}")
+}
+
+fn logged(event: &Logged) -> String {
+    let message = indented(&event.message, 10);
+    let fields = match event.fields.as_str() {
+        "" | "{}" => String::new(),
+        fields => format!(" {}", indented(fields, 10)),
+    };
+    format!("      {} {message}{fields}", event.level.name())
 }
 
 fn removed(change: &Change) -> impl Iterator<Item = String> + '_ {

@@ -13,6 +13,9 @@ use std::net::IpAddr;
 
 use crate::dev::frames::{self, Asked};
 
+/// The key of a chain that runs before the gateway's own plugins.
+pub(super) const BEFORE: &str = "route#call#ext-plugin-pre-req#1";
+
 /// A call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
@@ -22,6 +25,7 @@ pub struct Sample {
     body: Option<Vec<u8>>,
     variables: Vec<(String, String)>,
     address: IpAddr,
+    after: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,7 @@ impl Sample {
             body: None,
             variables: Vec::new(),
             address: [127, 0, 0, 1].into(),
+            after: false,
         }
     }
 
@@ -187,11 +192,17 @@ impl Sample {
         }
     }
 
+    /// The gateway calls after its own plugins, not before. Of a response it always does.
+    pub fn set_after(&mut self) {
+        self.after = true;
+    }
+
     /// The gateway's key of the chain that it goes through.
-    pub(super) fn route_key(is_response: bool) -> &'static str {
-        match is_response {
-            true => "route#call#ext-plugin-post-resp#1",
-            false => "route#call#ext-plugin-pre-req#1",
+    pub(super) fn route_key(&self) -> &'static str {
+        match (&self.kind, self.after) {
+            (Kind::Response { .. }, _) => "route#call#ext-plugin-post-resp#1",
+            (Kind::Request { .. }, true) => "route#call#ext-plugin-post-req#1",
+            (Kind::Request { .. }, false) => BEFORE,
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Called, Options, Report, kinds};
 use crate::call::{self, Outcome, Run, Sample};
 use crate::dev::frames;
 use crate::plugins::instance::Purpose;
-use crate::supervise::rehearsal::{Broken, Copy, Decided, Rehearsed};
+use crate::supervise::rehearsal::{Broken, Copy, Rehearsed};
 use crate::supervise::trial::{self, Tried};
 use crate::supervise::workshop::Refusal;
 use crate::telemetry::Lines;
@@ -151,8 +151,8 @@ fn told(rehearsed: &Rehearsed, sample: Option<&Sample>, report: &mut Report) {
 }
 
 fn failure(rehearsed: &Rehearsed, sample: &Sample) -> String {
-    let failed = |decision| matches!(decision, Decided::Error | Decided::Panic);
-    let step = rehearsed.steps.iter().find(|step| failed(step.decision));
+    let mut steps = rehearsed.steps.iter();
+    let step = steps.find(|step| step.decision.is_failure());
     let reason = step.map(|step| {
         let error = step.error.as_deref().unwrap_or("it did not say why");
         format!("in {}: {error}", step.phase)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Place;
 use crate::call::{self, BadSample, Outcome, Report, Run, Sample};
@@ -26,7 +26,9 @@ Examples:
   From a file that looks like HTTP (`POST /x`, headers, `$variable: value`, an empty line, the body):
     plugin-runner call --plugins /srv/plugins --plugin 'say={}' --request sample.http
 
-What plugins log and print goes to stderr. The plugins run in a process that is thrown away, started as for
+The chain is what --plugin names, in that order: bindings (bindings.yaml) are not applied; `plugin-runner explain` says
+which would win. What a plugin logs in a phase stands under that phase; all that plugins log and print goes to stderr
+too. The plugins run in a process that is thrown away, started as for
 serving (`Purpose::Serve`).
 Exit codes: 0 the call was answered, 1 it was answered with an error, 64 wrong arguments or configuration.";
 
@@ -49,6 +51,9 @@ pub struct CallOne {
     /// A response with this status instead of a request; headers and body are the response's
     #[arg(long, value_name = "STATUS")]
     pub response: Option<u16>,
+    /// The hook that the request comes from: before or after the gateway's own plugins
+    #[arg(long, value_enum, default_value_t = At::Pre, conflicts_with = "response")]
+    pub at: At,
     /// A variable of the gateway, for plugins that ask for it; again for more
     #[arg(long = "var", value_name = "NAME=VALUE")]
     pub variables: Vec<String>,
@@ -68,6 +73,15 @@ pub struct CallOne {
     pub place: Place,
 }
 
+/// One of the gateway's hooks for requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum At {
+    /// ext-plugin-pre-req
+    Pre,
+    /// ext-plugin-post-req
+    Post,
+}
+
 impl CallOne {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sample = self.sample()?;
@@ -77,6 +91,12 @@ impl CallOne {
         // stdout is for the report.
         let style = Style::of(config.logging.format, &Sink::Stderr);
         let telemetry = Telemetry::init(config.logging.level, style, Sink::Stderr)?;
+        if let Some(file) = config.bindings_file().filter(|file| file.exists()) {
+            let file = file.display();
+            tracing::warn!(
+                "the bindings of {file} are not applied: the chain is what --plugin names"
+            );
+        }
         let run = Run {
             config: &config,
             purpose: Purpose::Serve,
@@ -116,6 +136,9 @@ impl CallOne {
             .try_for_each(|variable| sample.add_variable(variable));
         headers.and(variables).map_err(usage)?;
         sample.set_address(self.client);
+        if self.at == At::Post {
+            sample.set_after();
+        }
         if let Some(body) = &self.body {
             sample.set_body(match body.strip_prefix('@') {
                 Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::request::steps::Step;
+use crate::request::step::{Decided, Step};
 
 /// Requests and notes that are kept.
 const MAX_REQUESTS: usize = 100;
@@ -82,17 +82,20 @@ impl Hook {
         }
         let mut plugins: Vec<(&str, usize, String)> = Vec::new();
         for step in &self.steps {
-            let end = match (&*step.decision, &step.answer) {
-                ("answer", Some(answer)) => format!("answers {}", answer.status),
-                ("failed", _) => format!("fails: {}", step.error.as_deref().unwrap_or("?")),
+            let end = match (step.decision, step.answered()) {
+                (Decided::Answer, Some(status)) => format!("answers {status}"),
+                (Decided::Error | Decided::Panic, _) => {
+                    format!("fails: {}", step.error.as_deref().unwrap_or("?"))
+                }
                 _ => String::new(),
             };
+            let changes = step.changes.iter().filter(|it| !it.is_answer()).count();
             match plugins.last_mut().filter(|(name, ..)| *name == step.plugin) {
-                Some((_, changes, known)) => {
-                    *changes += step.changes.len();
+                Some((_, sum, known)) => {
+                    *sum += changes;
                     *known = end;
                 }
-                None => plugins.push((&step.plugin, step.changes.len(), end)),
+                None => plugins.push((&step.plugin, changes, end)),
             }
         }
         let text = |(name, changes, end): &(&str, usize, String)| match (changes, &**end) {
@@ -227,10 +230,10 @@ pub(super) fn now() -> u64 {
 mod tests {
     use super::*;
 
-    fn step(plugin: &str, decision: &str, changes: usize) -> Step {
+    fn step(plugin: &str, decision: Decided, changes: usize) -> Step {
         Step {
             plugin: plugin.to_owned(),
-            decision: decision.to_owned(),
+            decision,
             changes: vec![Default::default(); changes],
             ..Step::default()
         }
@@ -258,9 +261,9 @@ mod tests {
     async fn a_request_gets_the_steps_that_come_after_its_answer() {
         let journal = Journal::new(true);
         let steps = async {
-            journal.step(7, Some(step("a", "continue", 1)));
-            journal.step(7, Some(step("a", "continue", 1)));
-            journal.step(7, Some(step("b", "failed", 0)));
+            journal.step(7, Some(step("a", Decided::Continue, 1)));
+            journal.step(7, Some(step("a", Decided::Continue, 1)));
+            journal.step(7, Some(step("b", Decided::Error, 0)));
             journal.step(7, None);
         };
         let (told, ()) = tokio::join!(journal.request(told(7)), steps);
@@ -284,7 +287,7 @@ mod tests {
         let journal = Journal::new(false);
         for call in 0..2000 {
             journal.note(Kind::Info, "line");
-            journal.step(call, Some(step("a", "continue", 0)));
+            journal.step(call, Some(step("a", Decided::Continue, 0)));
             journal.request(told(0)).await;
         }
         let (requests, notes) = journal.lately();

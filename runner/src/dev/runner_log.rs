@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::journal::{Journal, Kind};
 use super::screen::{Screen, tell};
-use crate::request::steps::Step;
+use crate::request::step::Step;
 
 /// Fields that say nothing to somebody who develops a plugin.
 const SKIPPED: [&str; 5] = ["time", "level", "target", "message", "route_key"];

@@ -22,7 +22,7 @@ use super::run::{self, Place, Verdict};
 use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement};
 use super::state::{Message, State};
 use super::watched::WatchedCall;
-use super::{failures, reply, steps};
+use super::{failures, reply};
 use crate::plugins::generation::Generation;
 use crate::protocol::frame::TooLong;
 use crate::protocol::message::{self, ExtraInfo, Question};
@@ -132,7 +132,9 @@ impl PluginCall {
         let state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
         let mut state = ManuallyDrop::new(state);
         let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
-        steps::over(&state);
+        if let Some(observer) = state.observer {
+            observer.over(&state);
+        }
         let start = out.len();
         if verdict == Verdict::Answer
             && let Err(error) = reply::write(&state, out)

@@ -118,11 +118,14 @@ extern "C" fn log(record: &LogRecord) {
                 state.message.id(),
                 state.route_key.to_owned(),
                 state.running,
+                state.observer,
             ))
         })
     });
-    let _ = catch_unwind(|| {
-        plugin_log::forward(&plugin_log::Line {
+    let running = running.flatten();
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let observer = running.as_ref().and_then(|(.., observer)| *observer);
+        let line = plugin_log::Line {
             generation: record.generation,
             level: record.level,
             line: record.line,
@@ -130,11 +133,13 @@ extern "C" fn log(record: &LogRecord) {
             message: bytes(record.message),
             fields: bytes(record.fields),
             file: bytes(record.file),
-            call: running
-                .flatten()
-                .map(|(id, route_key, Running { phase, .. })| (id, route_key, phase)),
-        });
-    });
+            call: running.map(|(id, route_key, Running { phase, .. }, _)| (id, route_key, phase)),
+        };
+        if let Some(observer) = observer {
+            observer.logged(&line);
+        }
+        plugin_log::forward(&line);
+    }));
 }
 
 extern "C" fn number(call: CallPointer, what: u32) -> u64 {

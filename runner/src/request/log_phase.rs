@@ -15,6 +15,7 @@ use super::end::End;
 use super::hook::Hook;
 use super::kept::Kept;
 use super::log_queue::{Job, LogQueue};
+use super::observer;
 use super::run::{self, runloop};
 use super::service::{Ask, AskError, Blame, CallKind};
 use super::state::{Message, Running, State};
@@ -127,6 +128,7 @@ impl Job for LogJob {
         let ended_by = self.end.by.and_then(|link| call.snapshot.links.get(link));
         state.end = Some(self.end);
         state.ended_by = ended_by.map(|link| state.copy(link.name.as_bytes()));
+        state.observer = observer::observer_of(&state);
         run_all(&call.snapshot, &mut state);
         call_line::write(&Line {
             id: state.message.id(),

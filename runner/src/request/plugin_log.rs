@@ -80,7 +80,8 @@ fn span(line: &Line<'_>) -> tracing::Span {
     }
 }
 
-fn level(number: u32) -> Level {
+/// The level that a plugin means.
+pub fn level(number: u32) -> Level {
     match number {
         0 | 1 => Level::Error,
         2 => Level::Warn,

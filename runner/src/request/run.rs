@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::chain::{Link, LinkState, Snapshot, phases};
 use super::service::Blame;
 use super::state::{Changes, Running, State};
-use super::{host, observer, permits, steps};
+use super::{host, observer, permits};
 use crate::config::OnFailure;
 use crate::plugins::generation::phase_name;
 use crate::plugins::instance::{Decision, Prepared};
@@ -33,7 +33,7 @@ pub enum Place {
 
 /// Runs the chain.
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
-    state.steps = steps::wanted();
+    state.observer = observer::observer_of(state);
     for phase in phases(state.message.kind()) {
         if snapshot.plain && !snapshot.has(phase) {
             continue;
@@ -142,11 +142,7 @@ fn step(
 ) -> Decision {
     let restore =
         (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
-    let watched = steps::begin(state);
     let decision = enter(prepared, state, blame, place);
-    if let Some(watched) = watched {
-        watched.end(&link.name, state, decision);
-    }
     let Decision::Failed { panicked } = decision else {
         return decision;
     };
@@ -187,15 +183,12 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
 /// Runs the phase that `state.running` names.
 pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
     let phase = state.running.phase;
-    let watched = observer::observer().map(|observer| {
-        observer.enters(state);
-        (observer, Instant::now())
-    });
+    let watched = observer::enter(state);
     blame.enter(state.running.generation, phase as u8);
     let decision = host::lend(state, |call| prepared.run(phase, call));
     blame.leave();
-    if let Some((observer, started)) = watched {
-        observer.left(state, prepared.generation(), decision, started.elapsed());
+    if let Some(watched) = watched {
+        watched.leave(state, prepared.generation(), decision);
     }
     decision
 }

@@ -9,6 +9,7 @@ use bumpalo::collections::Vec;
 use super::answers::{Answers, Asked};
 use super::end::{End, Times};
 use super::index::Index;
+use super::observer::Observer;
 use super::overlay::{Base, Overlay};
 use super::service::{Ask, AskError, CallKind};
 use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
@@ -149,8 +150,8 @@ pub struct State<'c> {
     pub running: Running,
     /// A question was asked that nobody had declared.
     pub asked: bool,
-    /// What each plugin does is told: see `steps`.
-    pub steps: bool,
+    /// Who watches this call.
+    pub observer: Option<&'static dyn Observer>,
     /// A question has failed: the connection is of no more use.
     pub broken: Option<AskError>,
     /// What the plugins spent in each phase; measured only if the chain has a `log` phase.
@@ -197,7 +198,7 @@ impl<'c> State<'c> {
             refusal: b"",
             running: Running::default(),
             asked: false,
-            steps: false,
+            observer: None,
             broken: None,
             times: Times::default(),
             end: None,

@@ -4,7 +4,6 @@
 
 mod inside;
 mod message;
-mod view;
 
 use std::fs;
 use std::io;
@@ -25,10 +24,10 @@ use crate::config::Config;
 use crate::dev::frames::Asked;
 use crate::plugins::blame::{self, Ending, Running};
 use crate::plugins::instance::Purpose;
+use crate::request::step::Step;
 use crate::telemetry::Lines;
 
-pub use self::message::{Called, Configured, Decided, Started, Step, Timed};
-pub use self::view::Change;
+pub use self::message::{Called, Configured, Started, Timed};
 
 /// The token that stands in the calls of a rehearsal.
 pub const TOKEN: u32 = inside::TOKEN;

@@ -6,6 +6,7 @@ mod inside;
 mod memory;
 mod orders;
 mod states;
+mod steps;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;

@@ -108,6 +108,36 @@ fn a_person_sees_a_diff_and_what_the_upstream_or_the_client_gets() {
 }
 
 #[test]
+fn what_a_plugin_logs_stands_under_its_phase_with_the_hook_that_was_asked_for() {
+    let tracer = ["--plugin", r#"tracer={"label": "a"}"#, "/x", "--at"];
+    for (at, hook) in [("pre", "PreRequest"), ("post", "PostRequest")] {
+        let report = report(&[&tracer[..], &[at]].concat());
+        let steps = report["steps"].as_array().unwrap();
+        assert!(steps[0].get("logged").is_none(), "{report}");
+        let logged = &steps.last().unwrap()["logged"];
+        assert_eq!(logged.as_array().unwrap().len(), 1, "{report}");
+        assert_eq!(
+            (&logged[0]["level"], &logged[0]["message"]),
+            (&"info".into(), &"logged".into())
+        );
+        assert!(
+            logged[0]["fields"].as_str().unwrap().contains(hook),
+            "{report}"
+        );
+    }
+    let shown = text(&[&tracer[..], &["post"]].concat());
+    assert!(
+        shown.contains("has logged it\n      info logged {"),
+        "{shown}"
+    );
+    fails(
+        &["--plugin", "say", "--response", "200", "--at", "post"],
+        64,
+        "--at",
+    );
+}
+
+#[test]
 fn what_plugins_ask_the_gateway_for_can_be_given() {
     let asked = report(&[
         "--plugin",
@@ -144,6 +174,21 @@ fn a_call_may_stand_in_a_file_that_looks_like_http() {
     let output = call(&["--plugin", "say", "--request", &file]);
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("line 1 is `upload please now ok`"));
+}
+
+#[test]
+fn that_bindings_are_not_applied_is_said_where_there_are_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    fs::write(&config, "plugins:\n  hot_reload: true\n").unwrap();
+    let warned = || {
+        let output = call(&["--config", config.to_str().unwrap(), "--plugin", "say", "/"]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).contains("bindings.yaml are not applied")
+    };
+    assert!(!warned());
+    fs::write(config.with_file_name("bindings.yaml"), "bindings: []\n").unwrap();
+    assert!(warned());
 }
 
 #[track_caller]

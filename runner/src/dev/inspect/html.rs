@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::Facts;
 use crate::dev::journal::{Hook, Kind, Note, Told, now};
-use crate::request::steps::{Change, Step};
+use crate::request::step::{Change, Step};
 use crate::supervise::admin::message::{Plugin, Status};
 
 /// Head and foot, around `<!--part-->`.
@@ -170,10 +170,11 @@ fn step(out: &mut String, step: &Step) {
         out,
         format_args!(
             "<li><b>{plugin}</b> {phase}, generation {}, {} µs",
-            step.generation, step.took_us
+            step.generation,
+            step.took_ns / 1000
         ),
     );
-    if step.decision == "failed" {
+    if step.decision.is_failure() {
         let error = step.error.as_deref().unwrap_or("it did not say why");
         put(
             out,
@@ -187,24 +188,6 @@ fn step(out: &mut String, step: &Step) {
     if step.cut {
         out.push_str("<li>… and more that is not shown");
     }
-    if let Some(answer) = &step.answer {
-        put(
-            out,
-            format_args!("<li class=to>+ answers {}", answer.status),
-        );
-        for (name, value) in &answer.headers {
-            put(
-                out,
-                format_args!("<li class=to>+ {}: {}", Escaped(name), Escaped(value)),
-            );
-        }
-        if !answer.body.is_empty() {
-            put(
-                out,
-                format_args!("<li class=to>+ <pre>{}</pre>", Escaped(&answer.body)),
-            );
-        }
-    }
     out.push_str("</ul>");
 }
 
@@ -213,13 +196,19 @@ fn change(out: &mut String, change: &Change) {
         true => change.what.clone(),
         false => format!("{} {}", change.what, change.name),
     };
-    for (class, sign, values) in [("from", '−', &change.from), ("to", '+', &change.to)] {
+    for (class, sign, values) in [("from", '−', &change.before), ("to", '+', &change.after)] {
         for value in values {
             let (name, value) = (Escaped(&name), Escaped(value));
-            put(
-                out,
-                format_args!("<li class={class}>{sign} {name}: {value}"),
-            );
+            match change.what.ends_with("body") {
+                true => put(
+                    out,
+                    format_args!("<li class={class}>{sign} {name}: <pre>{value}</pre>"),
+                ),
+                false => put(
+                    out,
+                    format_args!("<li class={class}>{sign} {name}: {value}"),
+                ),
+            }
         }
     }
 }
@@ -288,6 +277,7 @@ impl Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::step::Decided;
 
     #[test]
     fn what_others_have_written_is_never_markup() {
@@ -296,20 +286,15 @@ mod tests {
         let change = Change {
             what: "header".into(),
             name: evil(),
-            from: vec![evil()],
-            to: vec![evil()],
+            before: vec![evil()],
+            after: vec![evil()],
         };
         let step = Step {
             plugin: evil(),
             phase: evil(),
-            decision: "failed".into(),
+            decision: Decided::Error,
             error: Some(evil()),
             changes: vec![change],
-            answer: Some(crate::request::steps::Told {
-                status: 200,
-                headers: vec![(evil(), evil())],
-                body: evil(),
-            }),
             ..Step::default()
         };
         let hook = Hook {

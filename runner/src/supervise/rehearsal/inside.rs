@@ -1,6 +1,7 @@
 //! The process of a rehearsal: opens libraries, makes a chain and runs calls as a worker does, without a socket.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,23 +10,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::message::{
-    Called, Configured, Decided, FromRehearsal, Started, Step, Timed, ToRehearsal,
-};
-use super::view::View;
+use super::message::{Called, Configured, FromRehearsal, Started, Timed, ToRehearsal};
 use crate::config::Level;
 use crate::dev::frames::{self, Asked};
 use crate::plugins::blame;
-use crate::plugins::generation::{Generation, phase_name};
-use crate::plugins::instance::{Decision, Purpose};
+use crate::plugins::generation::Generation;
+use crate::plugins::instance::Purpose;
 use crate::protocol::frame;
 use crate::request::assign::AssignToken;
 use crate::request::call::PluginCall;
 use crate::request::calls::Calls;
 use crate::request::chain::LinkState;
-use crate::request::observer::{self, Observer};
+use crate::request::observer::{self, Observer, Passed};
+use crate::request::plugin_log::Line;
 use crate::request::service::{Ask, AskError, Blame, Call, CallKind, Service};
 use crate::request::state::State;
+use crate::request::step::{Logged, Step};
 use crate::request::{host, log_phase};
 use crate::supervise::control::{self, Receiver, Sender};
 use crate::supervise::descriptors::take_stdin;
@@ -38,6 +38,10 @@ use crate::telemetry::{self, Sink, Telemetry};
 pub(super) const TOKEN: u32 = 1;
 /// How long the log phase of a call may take.
 const LOG: Duration = Duration::from_secs(10);
+/// Bytes of a value that are shown.
+const SHOWN: usize = 4096;
+/// Events of a phase that are shown.
+const LOGGED: usize = 100;
 
 /// The hidden subcommand's whole life; stdin is the control socket. Does not return to run destructors.
 ///
@@ -67,8 +71,8 @@ pub(super) fn main() -> anyhow::Result<()> {
     observer::watch(Box::new(Watcher {
         sender: sender.clone(),
         watching: Arc::clone(&watching),
-        before: Mutex::default(),
         asked: Arc::clone(&asked),
+        logged: Mutex::default(),
     }));
     let mut stage = Stage {
         calls,
@@ -297,44 +301,37 @@ struct Watcher {
     sender: Sender,
     /// Until the first call is over.
     watching: Arc<AtomicBool>,
-    before: Mutex<View>,
+    /// What the phase that runs has asked so far.
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// What it has logged so far.
+    logged: Mutex<Vec<Logged>>,
 }
 
 impl Observer for Watcher {
-    fn enters(&self, state: &State<'_>) {
-        if self.watching.load(Ordering::Relaxed) {
-            lock(&self.asked).clear();
-            *lock(&self.before) = View::of(state);
+    fn watches(&self, _: &State<'_>) -> bool {
+        self.watching.load(Ordering::Relaxed)
+    }
+
+    fn logged(&self, line: &Line<'_>) {
+        let mut logged = lock(&self.logged);
+        if logged.len() < LOGGED {
+            logged.push(Logged::of(line, SHOWN));
         }
     }
 
-    fn left(&self, state: &State<'_>, of: &Generation, decision: Decision, took: Duration) {
-        if !self.watching.load(Ordering::Relaxed) {
-            return;
-        }
-        let error = state
-            .error
-            .map(|error| String::from_utf8_lossy(error).into_owned());
-        let (decision, error) = match decision {
-            Decision::Continue => (Decided::Continue, None),
-            Decision::Respond => (Decided::Answer, None),
-            Decision::Failed { panicked: false } => (Decided::Error, error),
-            Decision::Failed { panicked: true } => (Decided::Panic, error),
-        };
-        let step = Step {
-            plugin: of.name().to_owned(),
-            place: state.running.link,
-            phase: phase_name(state.running.phase).to_owned(),
-            decision,
-            error,
-            took_ns: ns(took),
-            asked: lock(&self.asked).iter().map(words).collect(),
-            changes: lock(&self.before).changes(&View::of(state)),
-        };
+    fn left(&self, state: &State<'_>, phase: &Passed<'_, '_>) {
+        let mut step = Step::of(state, phase, SHOWN);
+        step.asked = mem::take(&mut *lock(&self.asked))
+            .iter()
+            .map(words)
+            .collect();
+        step.logged = mem::take(&mut *lock(&self.logged));
         // Whoever wants to know it and is gone ends us soon.
         let _ = self.sender.send(&FromRehearsal::Step(step));
     }
+
+    /// `log` is still to come.
+    fn over(&self, _: &State<'_>) {}
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

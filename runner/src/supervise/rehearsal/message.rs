@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::view::Change;
 use crate::dev::frames::Asked;
 use crate::plugins::instance::Purpose;
+use crate::request::step::Step;
 use crate::supervise::control::message::Start;
 use crate::supervise::workshop::{Library, LoadedPlugin, Refusal};
 
@@ -59,42 +59,6 @@ pub struct Configured {
     pub took_ns: u64,
     /// Each plugin of the chain, with the reason if it cannot run.
     pub plugins: Vec<(String, Option<String>)>,
-}
-
-/// One phase of one plugin.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Step {
-    /// The plugin.
-    pub plugin: String,
-    /// Its place in the chain, from 0.
-    pub place: usize,
-    /// The phase.
-    pub phase: String,
-    /// What it decided.
-    pub decision: Decided,
-    /// Why it failed, if it did.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub error: Option<String>,
-    /// Nanoseconds.
-    pub took_ns: u64,
-    /// What it asked the gateway without having declared it.
-    pub asked: Vec<String>,
-    /// What it changed.
-    pub changes: Vec<Change>,
-}
-
-/// What a phase decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decided {
-    /// Go on.
-    Continue,
-    /// Its answer ends the chain.
-    Answer,
-    /// It returned an error.
-    Error,
-    /// It panicked.
-    Panic,
 }
 
 /// The call as a whole.

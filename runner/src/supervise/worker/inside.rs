@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{memory, states};
+use super::{memory, states, steps};
 use crate::config::{Binding, Config, Level};
 use crate::plugins::blame;
 use crate::plugins::generation::Generation;
@@ -15,7 +15,7 @@ use crate::plugins::instance::Purpose;
 use crate::plugins::registry::Change;
 use crate::request::assign::{AssignToken, Stay};
 use crate::request::calls::Calls;
-use crate::request::{host, log_phase, steps};
+use crate::request::{host, log_phase};
 use crate::rpc::hand_over::take_all;
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
@@ -45,7 +45,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         allowed_peers: peers.collect::<Result<_, _>>()?,
     };
     if config.steps {
-        steps::turn_on();
+        steps::tell();
     }
     // Several times in the life of an unused token, however short that is.
     let tick = (config.tokens.expire / 8).min(LONGEST_EXPIRY_TICK);

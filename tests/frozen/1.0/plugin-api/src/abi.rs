@@ -1,6 +1,6 @@
 //! The contract between the runner and a plugin. Authors never need it; the runner and the macros do.
 //!
-//! Rules of change, from 1.0 on: a published layout is only ever appended to. New entry points go behind the last
+//! Frozen since 1.0; `tests/abi-1.txt` has all of it. Rules of change: a published layout is only ever appended to. New entry points go behind the last
 //! prefix field of [`Module`] or [`Host`]; new facts get a new number in [`numbers`]; numbers are never used again.
 
 pub mod caller;

@@ -7,6 +7,19 @@ use serde_json::Value;
 use crate::{Error, Result};
 
 /// What an instance is made for.
+///
+/// ```
+/// # use plugin_api::{InitContext, Purpose, Result};
+/// # struct Mine;
+/// # impl Mine {
+/// fn init_worker(context: &InitContext) -> Result<Self> {
+///     if context.purpose() == Purpose::Serve {
+///         // Only here: a thread that reports somewhere, a port, a registration.
+///     }
+///     Ok(Self)
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -85,11 +98,25 @@ impl ConfContext {
     }
 }
 
-/// The state of one conf, on its way to another generation or process: at most 1 MiB.
+/// The state of one conf, on its way to its successor in another generation or process.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct State {
     /// The author's version of the form of `data`.
     pub version: u32,
-    /// The state.
+    /// The state; an empty one is as good as none.
     pub data: Vec<u8>,
+}
+
+impl State {
+    /// Bytes that a state may have: 1 MiB. A larger one is dropped, with a warning.
+    pub const MAX_LEN: usize = 1 << 20;
+
+    /// A state in the form that the author calls `version`.
+    pub fn new(version: u32, data: impl Into<Vec<u8>>) -> Self {
+        Self {
+            version,
+            data: data.into(),
+        }
+    }
 }

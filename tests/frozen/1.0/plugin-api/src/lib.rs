@@ -32,6 +32,9 @@
 //! Its `Cargo.toml` says `crate-type = ["cdylib"]` under `[lib]`, and has `gateway-plugin-api` as its only dependency.
 //! Configurations call the plugin by the name of its package; `#[plugin(name = "…")]` gives it another.
 //!
+//! The [`guide`] goes on from here, chapter by chapter: phases, configuration, state, calling out, testing, shipping,
+//! debugging, and moving a plugin from another runner.
+//!
 //! # The life of a plugin
 //!
 //! | When | What runs | How often |
@@ -40,13 +43,16 @@
 //! | a route's configuration arrives | [`Plugin::validate`], [`Plugin::configure`] | once per *conf*: one plugin's configuration on one route |
 //! | a request arrives | all plugins' [`rewrite`](Plugin::rewrite), then all plugins' [`access`](Plugin::access) | each request |
 //! | the upstream has answered | all plugins' [`header_filter`](Plugin::header_filter), then all plugins' [`body_filter`](Plugin::body_filter) | each response of a route that is configured for it |
-//! | a new build takes over | the values' `Drop`, when the last call that uses them is over | once |
+//! | the reply has been written | all plugins' [`log`](Plugin::log), off the client's path | each call, also one that failed |
+//! | a new build takes over | the old one's [`export_state`](Plugin::export_state), the new one's [`import_state`](Plugin::import_state) | once per conf |
+//! | … and the old one is done | the values' `Drop`, when the last call that uses them is over | once |
 //!
 //! What `init_worker` makes is for all routes (a connection pool, a key file); what `configure` makes is for one
 //! route (compiled regexes, limiters) and given to each phase. A plugin that leaves `configure` out gets its `Config`.
 //! A phase that is not implemented costs nothing.
 //!
-//! On one request the plugins run in the order of the route's configuration. Two requests, or a request and its
+//! On one request the plugins run in the order of the route's configuration; those that the runner's `bindings.yaml` adds
+//! come in the order of their priority, highest first, then by name. Two requests, or a request and its
 //! response, may run on different threads at the same time; one call stays on one thread.
 //!
 //! # Reading and changing
@@ -115,8 +121,9 @@
 //!
 //! # Logging
 //!
-//! Events of [`tracing`] and [`log`] appear in the runner's log under the plugin's name, inside the call's span; so do
-//! panics. The operator may change the level while the plugin runs. Leave standard output and error alone: a line written
+//! Events of [`tracing`] and [`log`] appear in the runner's log under the plugin's name, with its generation and phase, the
+//! call's id and the route key; so do panics. Outside of a call (`init_worker`, `configure`, `drop`, a thread of the
+//! plugin's own) they have what there is of these. Spans of the plugin's own are not carried. The operator may change the level while the plugin runs. Leave standard output and error alone: a line written
 //! there has no level and no plugin's name.
 //!
 //! # Testing
@@ -140,7 +147,7 @@
 //! A library runs in any runner of the same [`ABI_MAJOR`], older or newer, built with any compiler from the crate's
 //! `rust-version` on. A call that an older runner does not know is an error that says so; a plugin that cannot do
 //! without states `#[plugin(min_runner = "…")]`. The crate's version follows semver for its API; the ABI has its own
-//! number and only grows. The README has the rules.
+//! number, is frozen since 1.0 and only grows. The README has the rules.
 #![deny(missing_docs)]
 #![allow(
     non_local_definitions,
@@ -158,6 +165,8 @@ mod context;
 mod end;
 mod error;
 mod events;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod method;
 mod next;
 mod plugin;
@@ -177,7 +186,60 @@ pub use error::{Error, Result};
 pub use method::Method;
 pub use next::{Next, Respond};
 pub use plugin::Plugin;
-pub use plugin_api_macros::{config, plugin};
+/// # Example
+///
+/// What is left out, what is misspelt, and what a field's attributes do:
+///
+/// ```
+/// use plugin_api::{Configuration, config};
+///
+/// #[config]
+/// struct Config {
+///     /// Without a default: the conf has to say it.
+///     upstream: String,
+///     /// `Option` is enough for "may be left out".
+///     status: Option<u16>,
+///     /// With a default the key may be left out, too. `schemars` changes what people read, and checks nothing.
+///     #[serde(default)]
+///     #[schemars(range(max = 10))]
+///     tries: u8,
+/// }
+///
+/// let config = Config::read(br#"{"upstream": "a", "tries": 11}"#).unwrap();
+/// assert_eq!((config.upstream.as_str(), config.status, config.tries), ("a", None, 11));
+/// let fault = Config::read(br#"{"upstream": "a", "tires": 1}"#).unwrap_err().to_string();
+/// assert!(fault.ends_with("did you mean `tries`?"), "{fault}");
+/// ```
+pub use plugin_api_macros::config;
+/// # Example
+///
+/// A plugin with all that may be said about it; each part may be left out:
+///
+/// ```standalone_crate
+/// use plugin_api::{ConfContext, InitContext, Next, Plugin, RawConfig, Request, Result, plugin};
+///
+/// struct Whole;
+///
+/// #[plugin(name = "whole", version = "2.1.0", priority = 900, blocking, min_runner = "0.1.0")]
+/// impl Plugin for Whole {
+///     type Config = RawConfig;
+///     type Prepared = usize; // with it, `configure` has to be written
+///
+///     fn init_worker(_: &InitContext) -> Result<Self> {
+///         Ok(Self)
+///     }
+///
+///     fn configure(&self, config: RawConfig, _: &ConfContext) -> Result<usize> {
+///         Ok(config.0.len())
+///     }
+///
+///     #[needs(variables("remote_port"))]
+///     fn access(&self, _: &usize, _: &mut Request<'_>) -> Result<Next> {
+///         Ok(Next::CONTINUE)
+///     }
+/// }
+/// ```
+pub use plugin_api_macros::plugin;
 pub use request::Request;
 pub use response::Response;
 pub use value::{Arg, Value};

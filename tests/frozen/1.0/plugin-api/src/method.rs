@@ -1,8 +1,8 @@
-//! Methods of HTTP, as the gateway numbers them.
+//! Methods of HTTP, by number.
 
 use std::fmt;
 
-/// A method (protocol: `A6.Method`). A number that this version does not know prints as `UNKNOWN`.
+/// A method, numbered as APISIX does (protocol: `A6.Method`). One without a number prints as `UNKNOWN`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Method(pub(crate) u8);
 

@@ -48,6 +48,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// # }
     /// ```
     ///
+    /// It has `plugins.probe_deadline` (5 s) when it is tried: one that takes longer keeps the generation out, and is tried
+    /// again later.
+    ///
     /// # Errors
     /// Keeps the generation out: a predecessor goes on serving, and without one the plugin's calls are errors.
     fn init_worker(context: &InitContext) -> Result<Self>;
@@ -114,14 +117,39 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Hands out the state of a conf for its successor (a limiter's counters). Reserved: not called by runners of ABI
-    /// 1.0 yet. `None`: there is nothing to hand on.
+    /// Hands out the state of a conf (a limiter's counters) for its successor: the same conf of the same route, in another
+    /// build of the library or in another worker process. It runs off the event loops while calls still use what
+    /// `prepared` is; what they change afterwards is lost. So is all of it when the process crashes. At most
+    /// [`State::MAX_LEN`] bytes, within a second. `None`: there is nothing to hand on.
+    ///
+    /// A conf is the same if its value is, byte for byte, and its route: [`ConfContext::route_key`] without the version.
+    ///
+    /// ```
+    /// # use plugin_api::{Error, Result, State};
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # struct Mine;
+    /// # struct Prepared { seen: AtomicU64 }
+    /// # impl Mine {
+    /// fn export_state(&self, prepared: &Prepared) -> Option<State> {
+    ///     Some(State::new(1, prepared.seen.load(Ordering::Relaxed).to_le_bytes()))
+    /// }
+    ///
+    /// fn import_state(&self, prepared: &Prepared, state: State) -> Result<()> {
+    ///     match (state.version, state.data.try_into()) {
+    ///         (1, Ok(seen)) => prepared.seen.store(u64::from_le_bytes(seen), Ordering::Relaxed),
+    ///         _ => return Err(Error::new("it has another form")),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     fn export_state(&self, prepared: &Self::Prepared) -> Option<State> {
         let _ = prepared;
         None
     }
 
-    /// Takes over the state of the predecessor, before the first call. Reserved like `export_state`.
+    /// Takes over the state of the predecessor: after `configure`, before the first call, within a second. The predecessor may
+    /// be an older build, or a newer one after a return to this.
     ///
     /// # Errors
     /// The state is dropped and the conf starts afresh, with a warning.

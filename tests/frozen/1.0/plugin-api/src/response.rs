@@ -94,7 +94,17 @@ impl<'call> Response<'call> {
     }
 
     /// Sets the body. The upstream's Content-Length goes; its Content-Encoding stays, as only the author knows
-    /// whether the new body is encoded.
+    /// whether the new body is encoded:
+    ///
+    /// ```
+    /// # use plugin_api::{Response, Result};
+    /// # fn phase(response: &mut Response<'_>) -> Result<()> {
+    /// response.remove_header("content-encoding")?; // what follows is plain
+    /// response.set_header("content-type", "application/json")?;
+    /// response.set_body(r#"{"replaced": true}"#)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The body is empty (the gateway would send the upstream's) or too large for the protocol (16 MiB).

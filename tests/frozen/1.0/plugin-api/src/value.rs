@@ -5,6 +5,21 @@ use std::fmt;
 use std::str::Utf8Error;
 
 /// A value as it came over the wire: bytes that may not be UTF-8, alive until the end of the call.
+///
+/// It compares with text and bytes as it is. To keep it for longer than the call, copy it.
+///
+/// ```
+/// # use plugin_api::{Request, Result};
+/// # fn phase(request: &Request<'_>, secret: &String) -> Result<()> {
+/// if let Some(key) = request.header("x-key") {
+///     let right = key == "fixed" || key == secret.as_str() || key == b"raw"[..];
+///     let number: u32 = key.as_str()?.parse()?; // two errors: not UTF-8, not a number
+///     let kept: String = key.to_string_lossy().into_owned();
+///     # let _ = (right, number, kept);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value<'call>(&'call [u8]);
 

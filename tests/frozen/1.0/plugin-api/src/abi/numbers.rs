@@ -48,7 +48,7 @@ pub mod phase {
 pub mod number {
     /// The gateway's id of the call.
     pub const ID: u32 = 1;
-    /// The method, as numbered by the protocol (`A6.Method`).
+    /// The method: 0 GET, 1 HEAD, … 14 TRACE, as `Method` numbers them; 255 for any other. Only a request has one.
     pub const METHOD: u32 = 2;
     /// Status of the response. May be set in a response call.
     pub const STATUS: u32 = 3;

@@ -253,7 +253,7 @@ extern "C" fn import_state<P: Plugin>(
     // SAFETY: the host's bytes live until this function returns.
     let data = unsafe { slice(state) }.to_vec();
     outcome(guard(|| {
-        plugin.import_state(prepared, State { version, data })?;
+        plugin.import_state(prepared, State::new(version, data))?;
         Ok(Outcome::made(Handle::NONE))
     }))
 }

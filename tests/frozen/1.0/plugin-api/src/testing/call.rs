@@ -145,8 +145,7 @@ impl State {
             (text::ANSWER_BODY, Kind::Request) => rules::request_answer_body(&value)?,
             (text::BODY | text::ANSWER_BODY, Kind::Response) => rules::response_body(&value)?,
             (text::CONSUMER, _) => rules::not_empty("a consumer", &value)?,
-            (text::CREDENTIAL, _) => rules::not_empty("a credential", &value)?,
-            (text::ERROR, _) => {}
+            (text::CREDENTIAL | text::ERROR, _) => {}
             _ => return Err(Refusal::Unsupported),
         }
         self.texts.insert(what, value);
@@ -155,7 +154,7 @@ impl State {
 
     pub(super) fn clear_text(&mut self, what: u32) -> Result<(), Refusal> {
         self.not_over()?;
-        if !matches!(what, text::BODY | text::CONSUMER | text::CREDENTIAL) {
+        if !matches!(what, text::CONSUMER | text::CREDENTIAL) {
             return Err(Refusal::Unsupported);
         }
         self.texts.remove(&what);
@@ -206,7 +205,7 @@ impl State {
             (map::ANSWER_HEADERS, _) => rules::answer_header(name, value),
             (map::GROUPS, _) => rules::not_empty("a group", name),
             (map::SHARED | map::PRIVATE, _) => rules::not_empty("a value", name),
-            (map::LOG_FIELDS, _) => rules::not_empty("a field", name),
+            (map::LOG_FIELDS, _) => rules::not_empty("a value", name),
             _ => return Err(Refusal::Unsupported),
         };
         Ok(checked?)

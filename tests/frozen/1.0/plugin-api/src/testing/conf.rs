@@ -172,6 +172,40 @@ impl Conf {
         self.run(response.0, &phases)
     }
 
+    /// Runs `export_state`, as a runner does before the conf's successor takes over.
+    ///
+    /// # Errors
+    /// It panicked, or the state has more than [`State::MAX_LEN`](crate::State::MAX_LEN) bytes.
+    pub fn export_state(&self) -> Result<Option<crate::State>> {
+        let Inner { module, handle, .. } = &*self.instance;
+        let made = module.export_state()(*handle, self.prepared);
+        if made.code != numbers::OK {
+            return Err(Error::new(made.error));
+        }
+        if made.state.len() > crate::State::MAX_LEN {
+            return Err(Error::new(format_args!(
+                "a state of {} bytes is too large",
+                made.state.len()
+            )));
+        }
+        let state = crate::State::new(made.version, made.state.into_vec());
+        Ok((!state.data.is_empty()).then_some(state))
+    }
+
+    /// Runs `import_state`, as a runner does before the first call.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn import_state(&self, state: crate::State) -> Result<()> {
+        let Inner { module, handle, .. } = &*self.instance;
+        let data = Bytes::new(&state.data);
+        let taken = module.import_state()(*handle, self.prepared, state.version, data);
+        match taken.code {
+            numbers::OK => Ok(()),
+            _ => Err(Error::new(taken.error)),
+        }
+    }
+
     /// The instance and what `configure` made, for tests of the contract itself.
     #[doc(hidden)]
     pub fn handles(&self) -> (Handle, Handle) {

@@ -3,6 +3,8 @@
 //!
 //! A truncated file is SIGBUS inside dlopen, so this comes before it.
 
+pub mod dynamic; // what it asks of a machine, and shows to others
+
 use object::Endianness;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};

@@ -55,6 +55,12 @@ pub fn open(path: &Path) -> Result<ModuleRef, OpenError> {
     module.map_err(|error| OpenError::Module(error.to_string()))
 }
 
+/// What the dynamic linker says; libloading has it one level down.
+fn reason(error: &libloading::Error) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 fn header(path: &Path) -> Result<&'static LibHeader, OpenError> {
     // RTLD_NOW, so that a missing symbol fails here and not in the middle of a call; RTLD_LOCAL, so that two
     // libraries never see each other's symbols.
@@ -62,7 +68,7 @@ fn header(path: &Path) -> Result<&'static LibHeader, OpenError> {
     // SAFETY: constructors of the library run here. It passed the checks of its file and metadata, and the operator
     // trusts what lies in the plugins folder.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    let library = library.map_err(|error| OpenError::Linker(error.to_string()))?;
+    let library = library.map_err(|error| OpenError::Linker(reason(&error)))?;
     // SAFETY: the symbol is the static that #[plugin] exports: an `LibHeader`, which starts with an `AbiHeader`.
     let symbol = unsafe { library.get::<AbiHeaderRef>(HEADER_SYMBOL.as_bytes()) };
     let header = *symbol.map_err(|_| OpenError::NoHeader)?;

@@ -44,6 +44,8 @@ pub struct About {
     pub blocking: bool,
     /// Says who the client is.
     pub authenticates: bool,
+    /// Hands on the state of its confs.
+    pub state: bool,
     /// The phases it has.
     pub phases: Vec<String>,
     /// What each phase needs beyond the frame.
