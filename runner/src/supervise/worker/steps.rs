@@ -79,3 +79,29 @@ fn shorten(step: &mut Step) {
     });
     step.cut = step.changes.len() < all;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::step::Change;
+
+    #[test]
+    fn many_changes_do_not_hide_the_answer() {
+        let change = |what: &str| Change {
+            what: what.to_owned(),
+            after: vec!["401".to_owned()],
+            ..Change::default()
+        };
+        let mut step = Step {
+            changes: vec![change("header"); MAX_CHANGES],
+            ..Step::default()
+        };
+        step.changes.push(change("answer"));
+        shorten(&mut step);
+        assert!(!step.cut);
+        step.changes.insert(0, change("header"));
+        shorten(&mut step);
+        assert!(step.cut && step.changes.len() == MAX_CHANGES + 1);
+        assert_eq!(step.answered(), Some("401"));
+    }
+}
