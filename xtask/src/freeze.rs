@@ -11,7 +11,13 @@ use crate::cargo;
 use crate::elsewhere::copy_folder;
 
 /// The files of the runner that look at a library, below `runner/src/plugins`.
-const LOADER: [&str; 4] = ["compat.rs", "elf.rs", "library.rs", "metadata.rs"];
+const LOADER: [&str; 5] = [
+    "compat.rs",
+    "elf.rs",
+    "elf/dynamic.rs",
+    "library.rs",
+    "metadata.rs",
+];
 /// Has the sums of all files of a version.
 const SEAL: &str = "SEALED";
 /// The library is built for size, and without this machine's paths in it.
@@ -149,7 +155,7 @@ fn write_copies(folder: &Path) -> Result<()> {
         .unwrap_or_default();
     fs::write(api.join("Cargo.toml"), format!("{}\n", manifest.trim_end()))?;
     let plugins = folder.join("runner/src/plugins");
-    fs::create_dir_all(&plugins)?;
+    fs::create_dir_all(plugins.join("elf"))?;
     for file in LOADER {
         fs::copy(
             root.join("runner/src/plugins").join(file),

@@ -26,6 +26,9 @@ pub(crate) fn does_all_it_could(setup: Setup, library: &Path) {
     changes_a_request(&runner);
     answers_and_fails(&runner);
     changes_a_response(&runner);
+    assert!(runner.command(&["reload", "--recycle"]).status.success());
+    let said = ["frozen", "goes on with version 3 of its state: hello"];
+    runner.log().wait_for(&said);
     let (misspelt, empty) = (r#"{"greting": "x"}"#, r#"{"greeting": ""}"#);
     for (conf, reason) in [(misspelt, "did you mean `greeting`?"), (empty, "is empty")] {
         assert_eq!(runner.gateway().get(&[("frozen", conf)]), UNAVAILABLE);

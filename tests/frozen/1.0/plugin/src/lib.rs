@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use plugin_api::{
-    Arg, Call, ConfContext, InitContext, Next, Plugin, Request, Response, Result, Value as Bytes,
-    bail, config, log, plugin, serde_json::Value, tracing,
+    Arg, Call, ConfContext, InitContext, Next, Plugin, Request, Response, Result, State,
+    Value as Bytes, bail, config, log, plugin, serde_json::Value, tracing,
 };
 
 /// `{"greeting": "hello"}`
@@ -114,6 +114,19 @@ impl Plugin for Frozen {
     fn log(&self, prepared: &Prepared, call: &Call<'_>) {
         let status = call.end().and_then(|end| end.status());
         tracing::warn!(status, "{} was logged", prepared.greeting);
+    }
+
+    fn export_state(&self, prepared: &Prepared) -> Option<State> {
+        Some(State::new(3, prepared.greeting.as_bytes()))
+    }
+
+    fn import_state(&self, _: &Prepared, state: State) -> Result<()> {
+        let text = String::from_utf8_lossy(&state.data);
+        tracing::warn!(
+            "goes on with version {} of its state: {text}",
+            state.version
+        );
+        Ok(())
     }
 }
 
