@@ -115,6 +115,8 @@ pub(super) enum Timer {
     RecycleIsLong(u64),
     /// The worker of this number had its time to finish its calls.
     LeavingIsLate(u64),
+    /// The connections of this worker, which has a successor, are to be offered again.
+    HandOverAgain(u64),
     /// To look at the budgets of the worker.
     Look,
     /// Libraries were copied, tried and loaded: what that took can be given back.
@@ -318,6 +320,7 @@ impl Supervisor {
             Timer::RecycleIsLate(number) => self.recycle_is_late(number),
             Timer::RecycleIsLong(number) => self.recycle_is_long(number),
             Timer::LeavingIsLate(number) => self.leaving_is_late(number),
+            Timer::HandOverAgain(number) => self.hand_over_again(number),
             Timer::Look => {
                 self.look_at_budgets();
                 self.look_at_socket();

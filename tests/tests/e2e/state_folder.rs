@@ -22,6 +22,10 @@ fn serves(runner: &Runner, said: &[&str]) {
     wait::until("the next build serves", || {
         (runner.gateway().get(&MARK).text() == "the-next-of-them").then_some(())
     });
+    // A build that ends the worker before the supervisor knows it is loaded once more: until then the one before serves.
+    runner
+        .log()
+        .wait_for(&["misbehaving", "serves: generation 3"]);
     let mut gateway = runner.gateway();
     gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
     assert!(gateway.is_closed());

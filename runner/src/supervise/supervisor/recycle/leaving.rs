@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// When a worker that could not give its connections away tries again, if no other worker begins to serve before.
+const AGAIN: Duration = Duration::from_millis(100);
+
 impl Supervisor {
     /// Lets the leaving worker give its connections to the one that serves.
     pub(in crate::supervise::supervisor) fn hand_over(&mut self) {
@@ -34,7 +37,9 @@ impl Supervisor {
         match event {
             WorkerEvent::Says(FromWorker::HandedOver(handed), _) if handed.broken => {
                 leaving.stranded = true;
-                self.hand_over();
+                // Most likely the other one has died, and we have not been told: its successor is to be asked, not it.
+                let number = leaving.worker.number;
+                self.later(AGAIN, Timer::HandOverAgain(number));
             }
             WorkerEvent::Says(FromWorker::HandedOver(handed), _) => {
                 leaving.handed = Some(handed);
@@ -49,6 +54,13 @@ impl Supervisor {
             WorkerEvent::Ended => return self.leaving_ended(),
         }
         Flow::Continue(())
+    }
+
+    pub(in crate::supervise::supervisor) fn hand_over_again(&mut self, number: u64) {
+        let leaving = self.recycles.leaving.as_ref();
+        if leaving.is_some_and(|leaving| leaving.worker.number == number) {
+            self.hand_over();
+        }
     }
 
     pub(in crate::supervise::supervisor) fn leaving_is_late(&mut self, number: u64) {
