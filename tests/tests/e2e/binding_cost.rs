@@ -91,8 +91,9 @@ fn ten_thousand_bindings_cost_a_call_as_much_as_ten() {
     // With a plan that is kept, and with one that has to be made: each call comes from a service of its own.
     for new_services in [false, true] {
         let ratio = ratio(&mut few, &mut many, new_services);
+        // About 1 on a quiet machine; caches that others use at the same time make it 2.4. A search would make it hundreds.
         assert!(
-            ratio < 1.5,
+            ratio < 5.0,
             "{ratio:.2} times the processor time, new services: {new_services}"
         );
     }
