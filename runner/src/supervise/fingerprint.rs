@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Stat};
+use serde::{Deserialize, Serialize};
 
 /// A file's state by `stat`, symbolic links followed. Equal fingerprints: the content did not change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     dev: u64,
     ino: u64,
@@ -33,6 +34,20 @@ impl Fingerprint {
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos() as i128);
         now - self.mtime_ns < age.as_nanos() as i128
+    }
+
+    /// Whether anything of the file changed less than `age` before `now`, or after it: the clock of file systems is coarse,
+    /// so another change in the same moment would not show.
+    pub fn changed_within(&self, age: Duration, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_nanos() as i128);
+        now - self.ctime_ns < age.as_nanos() as i128 || self.written_within(age, SystemTime::now())
+    }
+
+    /// Whether two states of one file have the same content, whatever its names and rights are.
+    pub fn is_same_content(&self, other: &Self) -> bool {
+        let content = |of: &Self| (of.dev, of.ino, of.size, of.mtime_ns);
+        content(self) == content(other)
     }
 
     #[cfg(test)]
