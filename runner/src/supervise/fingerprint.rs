@@ -36,12 +36,16 @@ impl Fingerprint {
         now - self.mtime_ns < age.as_nanos() as i128
     }
 
-    /// Whether anything of the file changed less than `age` before `now`, or after it: the clock of file systems is coarse,
-    /// so another change in the same moment would not show.
-    pub fn changed_within(&self, age: Duration, now: SystemTime) -> bool {
+    /// Whether it may change once more without a difference: file systems count in steps, most in some milliseconds, and
+    /// those that keep whole ones only in up to two seconds.
+    pub fn may_hide_a_change(&self, now: SystemTime) -> bool {
+        let step = match self.ctime_ns % 1_000_000 {
+            0 => Duration::from_secs(3),
+            _ => Duration::from_millis(100),
+        };
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos() as i128);
-        now - self.ctime_ns < age.as_nanos() as i128 || self.written_within(age, SystemTime::now())
+        now - self.ctime_ns < step.as_nanos() as i128
     }
 
     /// Whether two states of one file have the same content, whatever its names and rights are.

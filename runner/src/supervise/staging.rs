@@ -97,7 +97,7 @@ impl Staging {
         if let Some(cause) = self.trust.fault(&stat) {
             return refused(refusal(&cause, Some(Trust::HINT)));
         }
-        let lasting = !fingerprint.changed_within(STILL_WRITTEN, SystemTime::now());
+        let lasting = !fingerprint.may_hide_a_change(SystemTime::now());
         match elf::check(&elf::reader(&file)) {
             Err(ElfError::Truncated { .. })
                 if fingerprint.written_within(STILL_WRITTEN, SystemTime::now()) =>
