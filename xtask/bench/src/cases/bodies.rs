@@ -15,8 +15,9 @@ use crate::process;
 use crate::rounds::median;
 use crate::server::Server;
 
-/// Bytes of a body. The last is the longest that an answer to EXTRA_INFO has room for, with what stands around it.
-const SIZES: [usize; 3] = [64 << 10, 1 << 20, (1 << 24) - 64];
+/// Bytes of a body. The last leaves room for what a frame has beside it: the reply has the upstream's headers, too, and one
+/// that is too long for a frame is an error.
+const SIZES: [usize; 3] = [64 << 10, 1 << 20, (1 << 24) - 1024];
 
 /// Replaces the first byte: the reply has a body of its own, as long as the upstream's.
 const CONF: &str = r#"{"filters": [{"regex": "\\Ax", "replace": "y"}]}"#;
