@@ -25,7 +25,7 @@ use super::watched::WatchedCall;
 use super::{failures, reply};
 use crate::plugins::generation::Generation;
 use crate::protocol::frame::TooLong;
-use crate::protocol::message::{self, ExtraInfo, Question};
+use crate::protocol::message::{self, ExtraInfo, Malformed, Question};
 
 /// One call.
 pub struct PluginCall {
@@ -118,15 +118,21 @@ impl PluginCall {
         ask: &mut dyn Ask,
         out: &mut Vec<u8>,
     ) -> Option<Box<Over>> {
-        let message = Message::open(self.kind, &self.payload);
-        let opened = message.and_then(|message| Ok((message, message.lists(arena)?)));
-        let (message, lists) = match opened {
-            Ok(opened) => opened,
+        let unread = |out: &mut Vec<u8>, error: &Malformed| {
+            message::error(out, unreadable("a call", error));
+        };
+        let message = match Message::open(self.kind, &self.payload) {
+            Ok(message) => message,
             Err(error) => {
-                message::error(out, unreadable("a call", &error));
+                unread(out, &error);
                 return None;
             }
         };
+        let lists = message.lists(arena);
+        if let Err(error) = lists.check(self.kind) {
+            unread(out, &error);
+            return None;
+        }
         let route_key = &self.snapshot.route_key;
         let opened = (message, &lists);
         let state = State::new(arena, opened, route_key, deadline, &self.answers, ask);

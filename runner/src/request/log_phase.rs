@@ -109,11 +109,13 @@ impl Job for LogJob {
         let arena = Bump::new();
         let call = &*self.call;
         // It was read before, or no plugin would have been asked.
-        let message = Message::open(call.kind, &call.payload);
-        let opened = message.and_then(|message| Ok((message, message.lists(&arena)?)));
-        let Ok((message, lists)) = opened else {
+        let Ok(message) = Message::open(call.kind, &call.payload) else {
             return;
         };
+        let lists = message.lists(&arena);
+        if lists.check(call.kind).is_err() {
+            return;
+        }
         let (route_key, deadline) = (&call.snapshot.route_key, Instant::now() + TIME);
         let mut nobody = Nobody;
         let mut state = State::new(

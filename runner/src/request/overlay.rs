@@ -2,6 +2,7 @@
 //! copied.
 
 use std::cell::Cell;
+use std::slice;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
@@ -54,6 +55,50 @@ pub struct Change<'c> {
     pub name: &'c [u8],
     /// Empty: removed.
     pub values: Vec<'c, Option<&'c [u8]>>,
+}
+
+/// Iterator over what plugins have put in; it knows how much is left.
+#[derive(Debug, Clone)]
+pub struct Changed<'s, 'c> {
+    /// Of the change in hand, as its values.
+    name: &'c [u8],
+    values: slice::Iter<'s, Option<&'c [u8]>>,
+    changes: slice::Iter<'s, Change<'c>>,
+    /// As the gateway takes them: see [`Overlay::edits`].
+    as_edits: bool,
+}
+
+impl<'c> Iterator for Changed<'_, 'c> {
+    type Item = Entry<'c>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry<'c>> {
+        loop {
+            let name = self.name;
+            if let Some(value) = self.values.next() {
+                let value = match value {
+                    None if self.as_edits => Some(&[][..]),
+                    value => *value,
+                };
+                return Some(Entry { name, value });
+            }
+            let change = self.changes.next()?;
+            self.name = change.name;
+            self.values = change.values.iter();
+            if self.as_edits && change.values.is_empty() {
+                let (name, value) = (change.name, None);
+                return Some(Entry { name, value });
+            }
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let least = usize::from(self.as_edits);
+        let len = |change: &Change<'_>| change.values.len().max(least);
+        let left = self.values.len() + self.changes.as_slice().iter().map(len).sum::<usize>();
+        (left, Some(left))
+    }
 }
 
 impl<'c> Overlay<'c> {
@@ -179,17 +224,28 @@ impl<'c> Overlay<'c> {
     }
 
     /// The values that plugins have put in, by name.
-    pub fn changed_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
-        self.changes.iter().flat_map(|change| {
-            let name = change.name;
-            change.values.iter().map(move |value| Entry {
-                name,
-                value: *value,
-            })
-        })
+    pub fn changed_entries(&self) -> Changed<'_, 'c> {
+        self.changed(false)
+    }
+
+    /// All changes, as the gateway takes them: a name without a value deletes. A name that plugins have given more values
+    /// keeps those of the client, where a flag then has an empty value.
+    pub fn edits(&self) -> Changed<'_, 'c> {
+        self.changed(true)
+    }
+
+    #[inline]
+    fn changed(&self, as_edits: bool) -> Changed<'_, 'c> {
+        Changed {
+            name: b"",
+            values: [].iter(),
+            changes: self.changes.iter(),
+            as_edits,
+        }
     }
 
     /// Whether a plugin has changed a name.
+    #[inline]
     pub fn change(&self, name: &[u8]) -> Option<&Change<'c>> {
         self.changes
             .iter()
@@ -203,7 +259,8 @@ impl<'c> Overlay<'c> {
             .iter()
             .position(|change| self.same(change.name, name));
         let at = at.unwrap_or_else(|| {
-            let mut values = Vec::new_in(self.changes.bump());
+            // Nearly always it comes to be one value.
+            let mut values = Vec::with_capacity_in(1, self.changes.bump());
             if keep {
                 values.extend(self.base_values(name));
             }

@@ -43,23 +43,17 @@ impl<'c> Message<'c> {
         }
     }
 
-    /// Its lists. Those of a response are checked whole, as the reply has all of them.
-    ///
-    /// # Errors
-    /// The first entry of a response that cannot be read.
-    pub fn lists(&self, arena: &'c Bump) -> Result<Lists<'c>, Malformed> {
+    /// Its lists, of which nothing was read.
+    #[inline]
+    pub fn lists(&self, arena: &'c Bump) -> Lists<'c> {
         let (args, headers) = match self {
             Self::Request(call) => (call.args, call.headers),
             Self::Response(call) => (Entries::default(), call.headers),
         };
-        let lists = Lists {
+        Lists {
             args: Base::new(Index::new(args, "args", arena)),
             headers: Base::new(Index::new(headers, "headers", arena)),
-        };
-        if let Self::Response(_) = self {
-            lists.headers.index.check()?;
         }
-        Ok(lists)
     }
 
     /// Which of both.
@@ -79,6 +73,18 @@ pub struct Lists<'c> {
 }
 
 impl Lists<'_> {
+    /// Checks what has to be right before any plugin runs: the headers of a response, as the reply has all of them.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    #[inline]
+    pub fn check(&self, kind: CallKind) -> Result<(), Malformed> {
+        match kind {
+            CallKind::Request => Ok(()),
+            CallKind::Response => self.headers.index.check(),
+        }
+    }
+
     /// What could not be read so far: then the call must fail.
     #[inline]
     pub fn flaw(&self) -> Option<Malformed> {

@@ -199,6 +199,7 @@ impl<S: Service> Task<S> {
 
     /// Answers a frame, or sees to it that it will be answered. Returns whether the connection is at a boundary again,
     /// as all methods below do.
+    #[inline]
     fn frame(&self, kind: u8, payload: Vec<u8>, turn: Turn) -> bool {
         let _busy = self.enter(turn.started);
         match kind {
@@ -226,6 +227,7 @@ impl<S: Service> Task<S> {
         }
     }
 
+    #[inline]
     fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) -> bool {
         match self.shared.service.admit(kind, payload, turn.started) {
             Ok(mut call) => match call.pending() {
@@ -245,6 +247,7 @@ impl<S: Service> Task<S> {
     }
 
     /// Asks what the call has declared that it needs; with no needs it runs.
+    #[inline]
     fn ask(&self, mut call: S::Call, turn: Turn) -> bool {
         let mut questions = Vec::new();
         match call.questions(&mut questions) {
@@ -265,6 +268,7 @@ impl<S: Service> Task<S> {
     }
 
     /// Runs the call here, or has a thread run it.
+    #[inline]
     fn place(&self, call: S::Call, turn: Turn) -> bool {
         let placement = call.placement();
         let inline = matches!(placement, Placement::Inline);

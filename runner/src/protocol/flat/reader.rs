@@ -98,20 +98,18 @@ impl Layout {
         order: Order::Other,
     };
 
-    /// Where both fields of the table point to, relative to it, if it has them in the usual places and a vtable that was
-    /// seen before: one look at the bounds for all three. `rest` is the buffer from the table on, which is at `at`.
+    /// Where the first field of the table points to, and the position of the second one, if it has them in the usual
+    /// places and a vtable that was seen before: one look at the bounds for all three. `at` has no more than 33 bits.
     #[inline(always)]
-    pub(crate) fn both(&self, rest: &[u8], at: usize) -> Option<(usize, usize)> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *rest.first_chunk()?;
+    pub(crate) fn usual(&self, buf: &[u8], at: usize) -> Option<(usize, usize)> {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = *buf.get(at..at + 12)?.first_chunk()?;
         let back = i32::from_le_bytes([a, b, c, d]) as isize as usize;
         if at.wrapping_sub(back) != self.vtable {
             return None;
         }
-        let one = u32::from_le_bytes([e, f, g, h]) as usize + 4;
-        let other = u32::from_le_bytes([i, j, k, l]) as usize + 8;
         match self.order {
-            Order::Straight => Some((one, other)),
-            Order::Crossed => Some((other, one)),
+            Order::Straight => Some((at + 4 + u32::from_le_bytes([e, f, g, h]) as usize, at + 8)),
+            Order::Crossed => Some((at + 8 + u32::from_le_bytes([i, j, k, l]) as usize, at + 4)),
             Order::Other => None,
         }
     }

@@ -60,7 +60,7 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
     let (arena, answers, mut gone) = (Bump::new(), Answers::default(), Gone);
     let deadline = Instant::now() + Duration::from_secs(1);
     let message = Message::Request(call);
-    let lists = message.lists(&arena).unwrap();
+    let lists = message.lists(&arena);
     let opened = (message, &lists);
     let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut gone);
     let verdict = run(
