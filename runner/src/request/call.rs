@@ -26,11 +26,12 @@ use super::{failures, reply};
 use crate::plugins::generation::Generation;
 use crate::protocol::frame::TooLong;
 use crate::protocol::message::{self, ExtraInfo, Malformed, Question};
+use crate::protocol::payload::Payload;
 
 /// One call.
 pub struct PluginCall {
     kind: CallKind,
-    payload: Vec<u8>,
+    payload: Payload,
     snapshot: Arc<Snapshot>,
     /// While its confs are configured for the first time.
     unsettled: Option<Arc<Chain>>,
@@ -66,7 +67,7 @@ impl PluginCall {
     /// A call that begins now.
     pub(super) fn new(
         kind: CallKind,
-        payload: Vec<u8>,
+        payload: Payload,
         started: Instant,
         snapshot: Arc<Snapshot>,
         unsettled: Option<Arc<Chain>>,
@@ -203,7 +204,7 @@ impl PluginCall {
         let (kept, fields) = over.map_or_else(Default::default, |over| (over.kept, over.fields));
         if let Some(to_log) = self.to_log {
             to_log.log(end, kept, self.answers);
-            return self.payload;
+            return self.payload.into_buffer();
         }
         end.took = self.started.elapsed();
         let link = end.by.and_then(|link| self.snapshot.links.get(link));
@@ -216,7 +217,7 @@ impl PluginCall {
             end: &end,
             fields,
         });
-        self.payload
+        self.payload.into_buffer()
     }
 }
 
@@ -257,7 +258,7 @@ impl Call for PluginCall {
         needs.len()
     }
 
-    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
+    fn answer(&mut self, payload: Payload) -> Result<(), ErrorCode> {
         let wanted = self.wanted().get(self.answered as usize).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
@@ -315,7 +316,7 @@ impl Call for PluginCall {
 
     fn finish(self, answered: bool) -> Vec<u8> {
         if self.to_log.is_none() && self.over.is_none() {
-            return self.payload;
+            return self.payload.into_buffer();
         }
         self.log(answered)
     }

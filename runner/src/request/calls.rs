@@ -21,6 +21,7 @@ use crate::config::{Binding, Config};
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
+use crate::protocol::payload::Payload;
 use crate::request::assign::{AssignToken, Stay};
 
 /// How long a change of a library waits for the confs that name it.
@@ -271,7 +272,7 @@ impl Service for Calls {
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<PluginCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
             Err(error) => {

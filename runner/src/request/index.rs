@@ -130,7 +130,9 @@ impl<'c> Index<'c> {
             return None;
         }
         if self.places.get().is_empty() {
-            let places = self.arena.alloc_slice_fill_copy(self.entries.len(), Place::default());
+            let places = self
+                .arena
+                .alloc_slice_fill_copy(self.entries.len(), Place::default());
             self.places.set(Cell::from_mut(places).as_slice_of_cells());
         }
         let mut layout = self.layout.get();

@@ -20,6 +20,7 @@ use super::run::{self, runloop};
 use super::service::{Ask, AskError, Blame, CallKind};
 use super::state::{Message, Running, State};
 use crate::plugins::instance::Decision;
+use crate::protocol::payload::Payload;
 
 /// What `Call::remaining` begins with. Nobody is waiting any more, and nothing ends a `log` that takes longer.
 const TIME: Duration = Duration::from_secs(10);
@@ -173,7 +174,7 @@ fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
 struct Nobody;
 
 impl Ask for Nobody {
-    fn ask(&mut self, _: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, _: &[u8]) -> Result<Payload, AskError> {
         Err(AskError::Over)
     }
 }

@@ -13,6 +13,7 @@ use super::observer::Observer;
 use super::overlay::{Base, Overlay};
 use super::service::{Ask, AskError, CallKind};
 use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
+use crate::protocol::payload::Payload;
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
@@ -238,7 +239,7 @@ impl<'c> State<'c> {
         Ok(self.answers.get(&what).flatten())
     }
 
-    fn exchange(&mut self, what: Asked<'_>) -> Result<std::vec::Vec<u8>, AskError> {
+    fn exchange(&mut self, what: Asked<'_>) -> Result<Payload, AskError> {
         let asked = match what {
             Asked::Variable(name) => Question::Var(name),
             Asked::RequestBody => Question::RequestBody,

@@ -16,6 +16,7 @@ use super::rest::AtRest;
 use super::server::Shared;
 use super::{buffers, event_loops, readiness, run};
 use crate::protocol::frame::kind;
+use crate::protocol::payload::Payload;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
 
 /// Between two attempts to write the rest of a reply while the process is out of descriptors.
@@ -200,7 +201,7 @@ impl<S: Service> Task<S> {
     /// Answers a frame, or sees to it that it will be answered. Returns whether the connection is at a boundary again,
     /// as all methods below do.
     #[inline]
-    fn frame(&self, kind: u8, payload: Vec<u8>, turn: Turn) -> bool {
+    fn frame(&self, kind: u8, payload: Payload, turn: Turn) -> bool {
         let _busy = self.enter(turn.started);
         match kind {
             kind::HTTP_REQ_CALL => self.admit(CallKind::Request, payload, turn),
@@ -208,11 +209,11 @@ impl<S: Service> Task<S> {
             kind::PREPARE_CONF => {
                 let mut out = buffers::take();
                 self.shared.service.prepare_conf(&payload, &mut out);
-                buffers::give(payload);
+                buffers::give(payload.into_buffer());
                 self.connection.reply(turn, out).at_boundary
             }
             other => {
-                buffers::give(payload);
+                buffers::give(payload.into_buffer());
                 if let Some(before) = self.shared.faults.admit(&format!("kind {other}")) {
                     tracing::warn!(
                         kind = other,
@@ -228,7 +229,7 @@ impl<S: Service> Task<S> {
     }
 
     #[inline]
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) -> bool {
+    fn admit(&self, kind: CallKind, payload: Payload, turn: Turn) -> bool {
         match self.shared.service.admit(kind, payload, turn.started) {
             Ok(mut call) => match call.pending() {
                 None => self.ask(call, turn),
@@ -238,7 +239,7 @@ impl<S: Service> Task<S> {
                 }
             },
             Err(refused) => {
-                buffers::give(refused.payload);
+                buffers::give(refused.payload.into_buffer());
                 self.connection
                     .reply(turn, error_frame(refused.code))
                     .at_boundary

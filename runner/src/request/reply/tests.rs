@@ -19,7 +19,7 @@ type Pairs<'a> = &'a [(&'a str, Option<&'a str>)];
 struct Nobody;
 
 impl Ask for Nobody {
-    fn ask(&mut self, _: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, _: &[u8]) -> Result<crate::protocol::payload::Payload, AskError> {
         Err(AskError::Closed)
     }
 }

@@ -19,7 +19,7 @@ type Run = extern "C" fn(Handle, Handle, u32, HostRef, CallPointer) -> u32;
 struct Gone;
 
 impl Ask for Gone {
-    fn ask(&mut self, _: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, _: &[u8]) -> Result<crate::protocol::payload::Payload, AskError> {
         Err(AskError::Closed)
     }
 }

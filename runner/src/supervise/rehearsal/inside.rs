@@ -17,6 +17,7 @@ use crate::plugins::blame;
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::protocol::frame;
+use crate::protocol::payload::Payload;
 use crate::request::assign::AssignToken;
 use crate::request::call::PluginCall;
 use crate::request::calls::Calls;
@@ -193,7 +194,7 @@ impl Stage {
 
     /// A call whose confs are configured.
     fn admit(&self, kind: CallKind, payload: Vec<u8>) -> anyhow::Result<PluginCall> {
-        let call = self.calls.admit(kind, payload, Instant::now());
+        let call = self.calls.admit(kind, payload.into(), Instant::now());
         let Ok(mut call) = call else {
             bail!("the call cannot be read");
         };
@@ -236,7 +237,7 @@ impl Stage {
                 frames::asked(frame.payload).context("a question that nobody understands")?;
             let answer = self.gateway.answer(&asked);
             declared.push(words(&asked));
-            if call.answer(answer).is_err() {
+            if call.answer(answer.into()).is_err() {
                 bail!("an answer cannot be read");
             }
             rest = &rest[length..];
@@ -287,12 +288,12 @@ impl Gateway {
 }
 
 impl Ask for Gateway {
-    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, question: &[u8]) -> Result<Payload, AskError> {
         let (frame, _) = frame::decode(question).ok_or(AskError::Protocol)?;
         let asked = frames::asked(frame.payload).ok_or(AskError::Protocol)?;
         let answer = self.answer(&asked);
         lock(&self.asked).push(asked);
-        Ok(answer)
+        Ok(answer.into())
     }
 }
 
