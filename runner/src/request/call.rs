@@ -1,7 +1,7 @@
 //! One call of the gateway: from its admission, over its chain, to its reply and its end.
 
 use std::cell::Cell;
-use std::mem::ManuallyDrop;
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -136,29 +136,41 @@ impl PluginCall {
         }
         let route_key = &self.snapshot.route_key;
         let opened = (message, &lists);
-        let state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
-        let mut state = ManuallyDrop::new(state);
-        let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        let mut state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
+        let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        let over = self.conclude(&state, verdict, out);
+        // All that it owns is in the arena. Not wrapped in `ManuallyDrop`: that would move it.
+        mem::forget(state);
+        over
+    }
+
+    /// Writes the reply of a call whose plugins have run.
+    fn conclude(
+        &self,
+        state: &State<'_>,
+        mut verdict: Verdict,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Over>> {
         if let Some(observer) = state.observer {
-            observer.over(&state);
+            observer.over(state);
         }
         let start = out.len();
         if verdict == Verdict::Answer
-            && let Err(error) = reply::write(&state, out)
+            && let Err(error) = reply::write(state, out)
         {
             self.too_long(state.message.id(), &error);
             verdict = Verdict::Fail;
         }
         // Also one that only the reply came upon.
-        if let Some(error) = lists.flaw() {
+        if let Some(error) = state.lists.flaw() {
             out.truncate(start);
             message::error(out, unreadable("a call", &error));
-            return self.over(&state, Verdict::Fail);
+            return self.over(state, Verdict::Fail);
         }
         if verdict == Verdict::Fail {
             message::error(out, ErrorCode::ServiceUnavailable);
         }
-        self.over(&state, verdict)
+        self.over(state, verdict)
     }
 
     #[cold]

@@ -145,7 +145,7 @@ pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) 
 ///
 /// # Errors
 /// This runner does not know the kind of change.
-pub fn apply<'c>(map: &mut Overlay<'c>, edit: u32, name: &'c [u8], value: &'c [u8]) -> Edited {
+pub fn apply<'c>(map: &mut Overlay<'c>, edit: u32, name: &[u8], value: &'c [u8]) -> Edited {
     match edit {
         edit::SET => map.set(name, value),
         edit::ADD => map.add(name, value),

@@ -194,19 +194,19 @@ impl<'c> Overlay<'c> {
     }
 
     /// Puts `value` in place of all values of a name.
-    pub fn set(&mut self, name: &'c [u8], value: &'c [u8]) {
+    pub fn set(&mut self, name: &[u8], value: &'c [u8]) {
         let change = self.change_mut(name, false);
         change.values.clear();
         change.values.push(Some(value));
     }
 
     /// Puts `value` beside the values of a name.
-    pub fn add(&mut self, name: &'c [u8], value: &'c [u8]) {
+    pub fn add(&mut self, name: &[u8], value: &'c [u8]) {
         self.change_mut(name, true).values.push(Some(value));
     }
 
     /// Removes a name.
-    pub fn remove(&mut self, name: &'c [u8]) {
+    pub fn remove(&mut self, name: &[u8]) {
         if self.get(name, 0).is_some() {
             self.change_mut(name, false).values.clear();
         }
@@ -252,7 +252,8 @@ impl<'c> Overlay<'c> {
             .find(|change| self.same(change.name, name))
     }
 
-    fn change_mut(&mut self, name: &'c [u8], keep: bool) -> &mut Change<'c> {
+    /// A change's name is copied once, however many plugins write it.
+    fn change_mut(&mut self, name: &[u8], keep: bool) -> &mut Change<'c> {
         self.forget_cursor();
         let at = self
             .changes
@@ -264,6 +265,7 @@ impl<'c> Overlay<'c> {
             if keep {
                 values.extend(self.base_values(name));
             }
+            let name = self.changes.bump().alloc_slice_copy(name);
             self.changes.push(Change { name, values });
             self.changes.len() - 1
         });
