@@ -58,7 +58,7 @@ impl<'c> Index<'c> {
     }
 
     /// The index of the next entry with a name, from index `from` on. `same` compares two names.
-    #[inline]
+    #[inline(always)]
     pub fn find(
         &self,
         name: &[u8],
@@ -97,7 +97,7 @@ impl<'c> Index<'c> {
     }
 
     /// The value at an index that was found.
-    #[inline]
+    #[inline(always)]
     pub fn value(&self, at: usize) -> Option<&'c [u8]> {
         let value = self.entries.value(self.place(at)?);
         value.unwrap_or_else(|flaw| {

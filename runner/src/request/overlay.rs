@@ -122,7 +122,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
@@ -151,7 +151,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// The next entry of the frame with a name, from an index on.
-    #[inline]
+    #[inline(always)]
     fn find(&self, base: &Base<'c>, name: &[u8], from: usize) -> Option<usize> {
         base.index
             .find(name, from, |one, other| self.same(one, other))
@@ -194,6 +194,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// Puts `value` in place of all values of a name.
+    #[inline]
     pub fn set(&mut self, name: &[u8], value: &'c [u8]) {
         let change = self.change_mut(name, false);
         change.values.clear();
@@ -253,6 +254,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// A change's name is copied once, however many plugins write it.
+    #[inline]
     fn change_mut(&mut self, name: &[u8], keep: bool) -> &mut Change<'c> {
         self.forget_cursor();
         let at = self

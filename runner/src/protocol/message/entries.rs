@@ -8,7 +8,7 @@ use std::iter::FusedIterator;
 
 use super::Malformed;
 use super::of;
-use crate::protocol::flat::{Flaw, Layout, Table, bytes_at, follow, vector_at};
+use crate::protocol::flat::{Flaw, Layout, Table, bytes_at, follow};
 
 /// One `TextEntry`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -63,11 +63,9 @@ impl<'f> Entries<'f> {
         slot: usize,
         field: &'static str,
     ) -> Result<Self, Malformed> {
-        let Some(at) = table.field(slot) else {
+        let Some((at, elements)) = table.vector(slot).map_err(of(field))? else {
             return Ok(Self::default());
         };
-        let found = follow(buf, at).and_then(|at| vector_at(buf, at));
-        let (at, elements) = found.map_err(of(field))?;
         let at = u32::try_from(at).map_err(|_| of(field)(Flaw::Outside))?;
         Ok(Self { buf, at, elements })
     }
