@@ -12,11 +12,11 @@ use crate::supervise::successor::{self, Successor, SuccessorError};
 use crate::supervise::workshop::HandedOver;
 
 /// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
-const DRAIN: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_millis(600);
 /// How long the runner at our path may take to take our connections.
 const ASK: Duration = Duration::from_millis(330);
 /// How long we wait for the worker to have drained. The last log lines need some time after it.
-const STOP: Duration = Duration::from_millis(580);
+const STOP: Duration = Duration::from_millis(700);
 
 impl Supervisor {
     /// Lets calls in flight and the backlog finish, and gives connections to whoever has our path now. Gateway: it asks us
