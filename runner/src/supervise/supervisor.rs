@@ -12,6 +12,7 @@ mod prepared;
 mod probes;
 mod questions;
 mod recycle;
+mod remover;
 mod reread;
 mod stager;
 mod status;

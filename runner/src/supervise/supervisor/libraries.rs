@@ -76,7 +76,8 @@ impl Supervisor {
             } => {
                 self.libraries.refusals.remove(&file);
                 if let Some(refusal) = self.libraries.quarantine.refusal(library.sha256) {
-                    self.libraries.stager.discard(&library);
+                    let remover = self.libraries.stager.remover();
+                    remover.remove(&library, Some(copy));
                     let steps = self.libraries.reload.rejected(&file, Some(fingerprint));
                     self.log_refusal(&file, &refusal);
                     return self.carry_out(steps);
@@ -195,9 +196,9 @@ impl Supervisor {
     }
 
     pub(super) fn discard(&mut self, library: &Library) {
-        self.libraries.copies.remove(&library.generation);
+        let copy = self.libraries.copies.remove(&library.generation);
         self.libraries.recalled.remove(&library.generation);
-        self.libraries.stager.discard(library);
+        self.libraries.stager.remover().remove(library, copy);
     }
 
     pub(super) fn load(&self, library: Library) {

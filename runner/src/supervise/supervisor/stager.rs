@@ -9,6 +9,7 @@ use std::{io, thread};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
+use super::remover::Remover;
 use crate::supervise::last_good::{self, Change, Store};
 use crate::supervise::staging::{Outcome, Staging};
 use crate::supervise::workshop::{Library, Sha256};
@@ -31,8 +32,8 @@ pub(in crate::supervise) struct RecallReport {
 
 /// A handle on the thread, which ends with it.
 pub(in crate::supervise) struct Stager {
-    staging: Arc<Staging>,
     jobs: mpsc::Sender<Job>,
+    remover: Remover,
 }
 
 enum Job {
@@ -62,7 +63,8 @@ impl Stager {
         thread::Builder::new()
             .name("staging".to_owned())
             .spawn(work)?;
-        Ok(Self { staging, jobs })
+        let remover = Remover::start(staging)?;
+        Ok(Self { jobs, remover })
     }
 
     /// Asks for a copy; a report follows.
@@ -91,14 +93,9 @@ impl Stager {
         let _ = self.jobs.send(job);
     }
 
-    /// Deletes a copy.
-    pub(super) fn discard(&self, library: &Library) {
-        self.staging.place.discard(library);
-    }
-
-    /// Deletes all copies.
-    pub(super) fn remove_all(&self) {
-        self.staging.place.remove();
+    /// Where copies go that nobody needs.
+    pub(super) fn remover(&self) -> &Remover {
+        &self.remover
     }
 }
 
