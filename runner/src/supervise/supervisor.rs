@@ -4,6 +4,7 @@
 pub(super) mod bindings;
 mod by_hand;
 mod crashes;
+mod holdup;
 mod last_good;
 mod libraries;
 mod life;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
 use self::by_hand::ByHand;
+use self::holdup::HoldUp;
 pub(super) use self::older::Older;
 pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
@@ -254,7 +256,10 @@ impl Supervisor {
             };
             // The supervisor holds a sender itself, so there is always a next event.
             let Some(event) = event else { break };
-            if self.on(event).is_break() {
+            let hold_up = HoldUp::watch(&event);
+            let flow = self.on(event);
+            hold_up.over();
+            if flow.is_break() {
                 break;
             }
         }
