@@ -43,7 +43,7 @@ use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
 use super::heap;
-use super::last_good::LastGood;
+use super::last_good::{LastGood, Seen};
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
 use super::quarantine::Quarantine;
@@ -190,6 +190,8 @@ pub(super) struct Libraries {
     pub(super) served: Served,
     /// Copies, opened, by generation: their folder may be removed while they serve.
     pub(super) copies: HashMap<u64, OwnedFd>,
+    /// The states of their files, by generation, where those are certain.
+    pub(super) seen: HashMap<u64, Seen>,
     /// What has served, in this runner and in earlier ones.
     pub(super) good: LastGood,
     /// Copies of files that are gone since earlier runners were deleted.
