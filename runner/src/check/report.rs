@@ -81,6 +81,9 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     }
     if let Some(call) = &report.call {
         rows.push(("call", called(call)));
+        let bound = call.bound.iter();
+        rows.extend(bound.map(|bound| ("", bound.text().trim().to_owned())));
+        rows.extend(call.note.iter().map(|note| ("", format!("note: {note}"))));
     }
     rows
 }
