@@ -78,6 +78,9 @@ pub struct Report {
     pub metadata_only: bool,
     /// Bytes.
     pub size: u64,
+    /// Its tables could be read; else nothing but its size is known.
+    #[serde(skip)]
+    pub is_read: bool,
     /// Bytes of debug information among them.
     pub debug_info: u64,
     /// Hash of the file, as `plugins.allow` wants it.

@@ -85,8 +85,17 @@ fn binding_key(binding: &Binding) -> String {
     format!("line {} of the bindings ({key})", binding.line)
 }
 
+/// The linker's own refusals are mended elsewhere than in the plugin's code, and its hint is for who has not asked `check`.
 fn refused(refusal: Refusal) -> Finding {
-    Finding::new(&kinds::REFUSED, refusal.cause).mended_by(refusal.hint)
+    let Refusal { cause, hint } = refusal;
+    if cause.contains("undefined symbol") {
+        return Finding::new(&kinds::UNDEFINED, cause);
+    }
+    if cause.contains("cannot open shared object file") {
+        let hint = kinds::MISSING_LIBRARY.mend.to_owned();
+        return Finding::new(&kinds::REFUSED, cause).mended_by(Some(hint));
+    }
+    Finding::new(&kinds::REFUSED, cause).mended_by(hint)
 }
 
 /// Asks for the schema and, if a configuration or a sample was given, runs a call.
