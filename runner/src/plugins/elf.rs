@@ -5,9 +5,12 @@
 
 pub mod dynamic; // what it asks of a machine, and shows to others
 
+use std::fs::File;
+
 use object::Endianness;
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::read::{ReadCache, ReadRef};
 
 /// Bytes of an ELF file header (64 bit).
 const HEADER: u64 = size_of::<elf::FileHeader64<Endianness>>() as u64;
@@ -74,11 +77,21 @@ pub fn check(bytes: &[u8]) -> Result<(), ElfError> {
 
 /// The bytes of the section of this name, or `None` if the file has none (or cannot be read).
 pub fn section<'a>(bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let header = header(bytes).ok()?;
+    find(bytes, name)
+}
+
+/// The same of a file of which no more is read than it takes to find the section: a library has megabytes, and a new
+/// worker looks at all of them while calls wait.
+pub fn section_of(file: File, name: &str) -> Option<Vec<u8>> {
+    find(&ReadCache::new(file), name).map(<[u8]>::to_vec)
+}
+
+fn find<'a>(data: impl ReadRef<'a>, name: &str) -> Option<&'a [u8]> {
+    let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
     let endian = header.endian().ok()?;
-    let sections = header.sections(endian, bytes).ok()?;
+    let sections = header.sections(endian, data).ok()?;
     let (_, section) = sections.section_by_name(endian, name.as_bytes())?;
-    section.data(endian, bytes).ok()
+    section.data(endian, data).ok()
 }
 
 fn header(bytes: &[u8]) -> Result<&elf::FileHeader64<Endianness>, ElfError> {

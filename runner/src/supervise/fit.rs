@@ -1,6 +1,6 @@
 //! Whether a private copy may be opened here: its metadata and the configuration decide, before any of its code runs.
 
-use std::fs;
+use std::fs::File;
 
 use super::workshop::{Library, LoadedPlugin, Refusal};
 use crate::config::Plugins;
@@ -14,12 +14,12 @@ use crate::request::plugin_log;
 /// # Errors
 /// It does not fit this runner, or is not wanted.
 pub(super) fn candidate(library: &Library, plugins: &Plugins) -> Result<Candidate, Refusal> {
-    let bytes = fs::read(&library.path).map_err(|error| Refusal {
+    let copy = File::open(&library.path).map_err(|error| Refusal {
         cause: format!("its private copy cannot be read: {error}"),
         hint: Some("see that `state.dir` can be searched by `worker.user`".to_owned()),
     })?;
-    let section = elf::section(&bytes, plugin_api::abi::metadata::SECTION);
-    let metadata = Metadata::read(section.unwrap_or_default())?;
+    let section = elf::section_of(copy, plugin_api::abi::metadata::SECTION);
+    let metadata = Metadata::read(&section.unwrap_or_default())?;
     let about = metadata.check()?;
     wanted(about, plugins)?;
     plugin_log::introduce(library.generation, &about.name);
