@@ -74,6 +74,8 @@ impl Copy {
             place: Place::Memory,
             trust: trial::anybody(),
             allow: None,
+            known: crate::supervise::last_good::Known::default(),
+            seen: std::sync::Mutex::default(),
         };
         match staging.stage(file, number) {
             Outcome::Staged { library, copy, .. } => Ok(Self {

@@ -76,7 +76,7 @@ fn metadata(bytes: &[u8]) -> usize {
 /// A library written in C: with the metadata of `stop`, and a header that is none.
 fn library_in_c(folder: &TempDir, source: &str, arguments: &[&str]) -> PathBuf {
     let bytes = fs::read(artifacts::library("stop")).unwrap();
-    let section = elf::section(&bytes, ".plugin_runner").unwrap();
+    let section = elf::section(&*bytes, ".plugin_runner").unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("metadata"), section).unwrap();
     let metadata = path("metadata").display().to_string();
