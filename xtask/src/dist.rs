@@ -266,4 +266,27 @@ mod tests {
         assert_eq!(versions(bytes).max(), Some((2, 28)));
         assert_eq!(versions(b"none").max(), None);
     }
+
+    #[test]
+    fn the_same_content_gives_the_same_archive_whenever_and_in_which_order_it_was_laid() {
+        let folder =
+            std::env::temp_dir().join(format!("plugin-runner-pack-{}", std::process::id()));
+        let pack_it = |names: [&str; 2], age: u64| {
+            let staged = folder.join("packed");
+            fs::create_dir_all(&staged).unwrap();
+            for name in names {
+                let file = staged.join(name);
+                fs::write(&file, name).unwrap();
+                let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+                let file = fs::File::options().append(true).open(file).unwrap();
+                file.set_modified(time).unwrap();
+            }
+            let archive = pack(&folder, "packed").unwrap();
+            fs::remove_dir_all(&staged).unwrap();
+            fs::read(archive).unwrap()
+        };
+        let (first, second) = (pack_it(["a", "b"], 0), pack_it(["b", "a"], 86_400));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(first == second, "the archives differ");
+    }
 }

@@ -84,3 +84,27 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
 pub(super) fn is_elf(file: &Path) -> bool {
     fs::read(file).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_this_machine_are_renamed_by_flags_and_found_where_they_stay() {
+        let flags = flags().unwrap();
+        let own = cargo::root();
+        assert!(flags.contains(&format!("--remap-path-prefix={}=.", own.display())));
+        let file =
+            std::env::temp_dir().join(format!("plugin-runner-traces-{}", std::process::id()));
+        let looked = |text: &[u8]| {
+            fs::write(&file, text).unwrap();
+            none_in(std::slice::from_ref(&file))
+        };
+        let place = format!("panicked at {}/runner/src/lib.rs", own.display());
+        let (clean, traced) = (looked(b"at ./runner/src/lib.rs"), looked(place.as_bytes()));
+        fs::remove_file(&file).unwrap();
+        assert!(clean.is_ok(), "{clean:?}");
+        let said = traced.unwrap_err().to_string();
+        assert!(said.contains("names the folder"), "{said}");
+    }
+}
