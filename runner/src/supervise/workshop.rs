@@ -68,15 +68,20 @@ pub trait Workshop: Send + Sync + 'static {
     fn export_states(&self, to: OwnedFd);
 
     /// Serves the connections that come from another process over `from` until that has no more; before `serve` they wait.
-    /// Runs on a thread of its own.
-    fn adopt(&self, from: OwnedFd);
+    /// Runs on the control thread and returns at once; `hand_over` after it gives them away as well.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    fn adopt(&self, from: OwnedFd) -> io::Result<()>;
 
     /// Accepts nothing more and gives each connection away over `to` when it is between two calls; returns when there is
     /// none left or the time is over, or when nobody takes them: what is left is then served as before. `listener`: if it
-    /// does not serve yet, to give away what waits there. Runs on a thread of its own.
+    /// was not told to serve, to give away what waits there; otherwise the server is waited for, as it may just be starting.
+    /// Runs on a thread of its own.
     fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver;
 
-    /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
+    /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over. Waits
+    /// for the server, as it may just be starting.
     fn drain(&self, within: Duration);
 
     /// Changes how much is logged, here and in the plugins.

@@ -270,7 +270,9 @@ impl Workshop for Fake {
         workshop::HandedOver::default()
     }
 
-    fn adopt(&self, _: OwnedFd) {}
+    fn adopt(&self, _: OwnedFd) -> io::Result<()> {
+        Ok(())
+    }
 
     fn export_states(&self, _: OwnedFd) {}
 

@@ -111,7 +111,7 @@ impl Orders {
             }
             ToWorker::Adopt => {
                 let from = descriptor(received.descriptors)?;
-                self.beside("adopt", move |workshop, _| workshop.adopt(from))?;
+                self.workshop.adopt(from)?;
             }
             ToWorker::HandOver { within } => {
                 let to = descriptor(received.descriptors)?;
@@ -125,11 +125,7 @@ impl Orders {
                 let stuck_threads = self.workshop.stuck_threads();
                 self.sender.send(&FromWorker::Pulse { stuck_threads })?;
             }
-            // On a thread of its own: calls in flight may still need a token.
-            ToWorker::Drain { within } => self.beside("drain", move |workshop, sender| {
-                workshop.drain(within);
-                let _ = sender.send(&FromWorker::Drained);
-            })?,
+            ToWorker::Drain { within } => self.drain(within)?,
         }
         Ok(())
     }
@@ -165,6 +161,19 @@ impl Orders {
                     sender.close();
                 }
             }
+        })
+    }
+
+    /// On a thread of its own: calls in flight may still need a token.
+    fn drain(&self, within: Duration) -> io::Result<()> {
+        // Without an order to serve there will be no server to wait for.
+        let within = match self.listener {
+            Some(_) => Duration::ZERO,
+            None => within,
+        };
+        self.beside("drain", move |workshop, sender| {
+            workshop.drain(within);
+            let _ = sender.send(&FromWorker::Drained);
         })
     }
 
