@@ -1,6 +1,12 @@
 //! Promises that are times. Cargo runs this program when no other test runs, and its tests run one after the other: what is
 //! measured is the runner, and not the tests beside it. What needs no clock is in `e2e`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and says where"
+)]
+
+mod binding_cost;
 mod stopping;
 mod waiting;
 
