@@ -80,13 +80,11 @@ impl<'c> Index<'c> {
     #[inline(always)]
     fn next(&self, key: u32, from: usize) -> Option<(usize, Place)> {
         let known = self.places.get().get(from..self.known.get());
-        let mut at = from;
-        for place in known.unwrap_or_default() {
+        for (at, place) in (from..).zip(known.unwrap_or_default()) {
             let place = place.get();
             if place.may_be(key) {
                 return Some((at, place));
             }
-            at += 1;
         }
         loop {
             let at = self.go_on(Some(key))?;

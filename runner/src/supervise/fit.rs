@@ -14,10 +14,11 @@ use crate::request::plugin_log;
 /// # Errors
 /// It does not fit this runner, or is not wanted.
 pub(super) fn candidate(library: &Library, plugins: &Plugins) -> Result<Candidate, Refusal> {
-    let bytes = fs::read(&library.path).map_err(|error| Refusal {
+    let file = fs::File::open(&library.path).map_err(|error| Refusal {
         cause: format!("its private copy cannot be read: {error}"),
         hint: Some("see that `state.dir` can be searched by `worker.user`".to_owned()),
     })?;
+    let bytes = elf::reader(&file);
     let section = elf::section(&bytes, plugin_api::abi::metadata::SECTION);
     let metadata = Metadata::read(section.unwrap_or_default())?;
     let about = metadata.check()?;

@@ -4,6 +4,9 @@
 
 use super::Flaw;
 
+/// A vector of offsets: the position of its first element, and all elements.
+type Offsets<'f> = (usize, &'f [[u8; 4]]);
+
 /// One table: where it starts and its list of field offsets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table<'f> {
@@ -52,9 +55,9 @@ impl<'f> Table<'f> {
         Some(self.at + self.target(self.field(slot)?).ok()?)
     }
 
-    /// A field that is a vector of offsets: the position of its first element, and all elements.
+    /// A field that is a vector of offsets.
     #[inline(always)]
-    pub(crate) fn vector(&self, slot: usize) -> Result<Option<(usize, &'f [[u8; 4]])>, Flaw> {
+    pub(crate) fn vector(&self, slot: usize) -> Result<Option<Offsets<'f>>, Flaw> {
         let Some(field) = self.field(slot) else {
             return Ok(None);
         };

@@ -104,7 +104,7 @@ impl<'f> Entries<'f> {
         layout: &mut Layout,
         wanted: Option<u32>,
     ) -> Search {
-        // Without a key no name is worth a look: any key is then a different one, and the list ends after one entry.
+        // Without a key, whatever name comes: the search ends after one entry.
         let (wanted, most) = match wanted {
             Some(key) => (key, usize::MAX),
             None => (0, 1),
