@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bench::cases::{self, Finding, Setup};
-use bench::guard::{CPU_RATIO, FURTHER, INSTRUCTIONS};
+use bench::guard::{CPU_RATIO, INSTRUCTIONS};
 use bench::rounds::{Effort, Row};
 use bench::server::Server;
 use bench::{guard, limit, load, plot, process, report, rounds, server, start};
@@ -203,10 +203,6 @@ fn judge(options: &Options) -> Result<()> {
     ensure!(
         instructions <= INSTRUCTIONS,
         "a call takes more instructions than it may"
-    );
-    ensure!(
-        further.unwrap_or(0.0) <= FURTHER,
-        "a further plugin of a chain takes more instructions than it may"
     );
     Ok(())
 }
