@@ -152,6 +152,7 @@ impl Supervisor {
         if self.stopping.is_some() {
             return self.has_left(number);
         }
+        self.recycles.hung_starts = 0;
         self.abandon("the worker before it ended");
         let wait = self.backoff.after(lived);
         tracing::error!(
@@ -169,12 +170,13 @@ impl Supervisor {
         }
         self.carry_out(steps);
         self.hold_all_quarantined();
-        self.discard_retired();
         if wait.is_zero() {
             self.replace_worker();
         } else {
             self.later(wait, Timer::StartWorker);
         }
+        // Deleting takes time, and the new worker has enough to do meanwhile.
+        self.discard_retired();
         Flow::Continue(())
     }
 
