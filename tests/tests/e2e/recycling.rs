@@ -164,7 +164,7 @@ fn a_call_that_hangs_holds_up_its_own_connection_until_its_deadline() {
 }
 
 #[test]
-fn an_old_worker_that_dies_while_it_finishes_costs_no_more_than_its_call_in_flight_and_names_the_plugin() {
+fn an_old_worker_that_dies_while_it_finishes_costs_one_call_and_names_the_plugin() {
     let runner = Runner::with(&["stop", "misbehaving"]);
     let old = runner.worker();
     let mut idle = runner.gateway();

@@ -374,15 +374,6 @@ impl Supervisor {
             leaving.worker.bury();
         }
     }
-
-    /// On which older builds the worker that serves has the plugins of a chain.
-    pub(super) fn stays(&mut self, conf: Sha256, on: Vec<Stay>) {
-        if let Some(next) = self.recycles.next() {
-            let on = on.clone();
-            next.tell(ToWorker::Stays { conf, on });
-        }
-        self.libraries.older.note(conf, on);
-    }
 }
 
 /// A way for the next worker to ask the one that serves for the states of its confs.
