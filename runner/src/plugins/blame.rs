@@ -9,6 +9,8 @@ mod page;
 mod words;
 
 use std::cell::Cell;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,11 +142,10 @@ pub fn doing(generation: u64) -> &'static str {
 /// Notes where the code of a generation is mapped, so that a crash of a thread of its own has a name too. `mapped` is the
 /// file's name as the kernel shows it.
 pub fn note_range(generation: u64, mapped: &Path) {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let Some(mapped) = mapped.to_str() else {
+    let (Ok(maps), Some(mapped)) = (File::open("/proc/self/maps"), mapped.to_str()) else {
         return;
     };
-    if let Some(range) = words::range_in(&maps, mapped) {
+    if let Some(range) = words::range_in(BufReader::new(maps), mapped) {
         words::add_range(page::page(), generation, range);
     }
 }

@@ -6,6 +6,8 @@
 pub mod dynamic; // what it asks of a machine, and shows to others
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
 use object::Endianness;
 use object::elf;
@@ -54,7 +56,7 @@ pub enum ElfError {
 ///
 /// # Errors
 /// An [`ElfError`] whose text continues a sentence that began with the file's name.
-pub fn check(bytes: &[u8]) -> Result<(), ElfError> {
+pub fn check<'d>(bytes: impl ReadRef<'d>) -> Result<(), ElfError> {
     let header = header(bytes)?;
     let endian = header.endian().map_err(damaged)?;
     check_machine(header.e_machine(endian))?;
@@ -68,7 +70,7 @@ pub fn check(bytes: &[u8]) -> Result<(), ElfError> {
         elf::ET_EXEC => return Err(ElfError::NotLibrary("an executable")),
         _ => return Err(ElfError::NotLibrary("another kind of ELF file")),
     }
-    let (needs, has) = (size_needed(header, endian, bytes)?, bytes.len() as u64);
+    let (needs, has) = (size_needed(header, endian, bytes)?, len(bytes));
     if needs > has {
         return Err(ElfError::Truncated { needs, has });
     }
@@ -76,40 +78,65 @@ pub fn check(bytes: &[u8]) -> Result<(), ElfError> {
 }
 
 /// The bytes of the section of this name, or `None` if the file has none (or cannot be read).
-pub fn section<'a>(bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    find(bytes, name)
-}
-
-/// The same of a file of which no more is read than it takes to find the section: a library has megabytes, and a new
-/// worker looks at all of them while calls wait.
-pub fn section_of(file: File, name: &str) -> Option<Vec<u8>> {
-    find(&ReadCache::new(file), name).map(<[u8]>::to_vec)
-}
-
-fn find<'a>(data: impl ReadRef<'a>, name: &str) -> Option<&'a [u8]> {
-    let header = elf::FileHeader64::<Endianness>::parse(data).ok()?;
+pub fn section<'d>(bytes: impl ReadRef<'d>, name: &str) -> Option<&'d [u8]> {
+    let header = header(bytes).ok()?;
     let endian = header.endian().ok()?;
-    let sections = header.sections(endian, data).ok()?;
+    let sections = header.sections(endian, bytes).ok()?;
     let (_, section) = sections.section_by_name(endian, name.as_bytes())?;
-    section.data(endian, data).ok()
+    section.data(endian, bytes).ok()
 }
 
-fn header(bytes: &[u8]) -> Result<&elf::FileHeader64<Endianness>, ElfError> {
-    let magic = &elf::ELFMAG[..elf::ELFMAG.len().min(bytes.len())];
-    if !bytes.starts_with(magic) {
+fn header<'d>(bytes: impl ReadRef<'d>) -> Result<&'d elf::FileHeader64<Endianness>, ElfError> {
+    let has = len(bytes);
+    let start = bytes.read_bytes_at(0, HEADER.min(has)).unwrap_or_default();
+    let magic = &elf::ELFMAG[..elf::ELFMAG.len().min(start.len())];
+    if !start.starts_with(magic) {
         return Err(ElfError::NotElf);
     }
-    if (bytes.len() as u64) < HEADER {
-        return Err(ElfError::Truncated {
-            needs: HEADER,
-            has: bytes.len() as u64,
-        });
+    if has < HEADER {
+        let needs = HEADER;
+        return Err(ElfError::Truncated { needs, has });
     }
-    match bytes[4] {
-        2 => elf::FileHeader64::parse(bytes).map_err(damaged),
+    match start.get(4) {
+        Some(2) => elf::FileHeader64::parse(bytes).map_err(damaged),
         _ => Err(ElfError::Machine {
             found: "a 32-bit processor".to_owned(),
         }),
+    }
+}
+
+fn len<'d>(bytes: impl ReadRef<'d>) -> u64 {
+    bytes.len().unwrap_or(0)
+}
+
+/// A file for [`check`] and [`section`]: they read its tables, a few kilobytes, and not the whole of it.
+pub fn reader(file: &File) -> ReadCache<impl Read + Seek> {
+    ReadCache::new(Positioned { file, at: 0 })
+}
+
+/// Reads with a position of its own: that of a descriptor belongs to all who have a copy of it.
+struct Positioned<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Positioned<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 
@@ -129,10 +156,10 @@ fn check_machine(machine: elf::Machine) -> Result<(), ElfError> {
 }
 
 /// How long the file has to be for its tables and everything that a loader maps or reads.
-fn size_needed(
+fn size_needed<'d>(
     header: &elf::FileHeader64<Endianness>,
     endian: Endianness,
-    bytes: &[u8],
+    bytes: impl ReadRef<'d>,
 ) -> Result<u64, ElfError> {
     let table = |offset: u64, count: u16, size: u16| {
         offset.saturating_add(u64::from(count) * u64::from(size))
@@ -148,7 +175,7 @@ fn size_needed(
         header.e_shentsize(endian),
     );
     let needs = HEADER.max(programs).max(sections);
-    if needs > bytes.len() as u64 {
+    if needs > len(bytes) {
         return Ok(needs); // the tables themselves cannot be read yet
     }
     let segments = header.program_headers(endian, bytes).map_err(damaged)?;
@@ -173,6 +200,8 @@ fn damaged(error: object::read::Error) -> ElfError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     /// A real shared library: the C library that this test runs on.
@@ -185,9 +214,22 @@ mod tests {
     #[test]
     fn a_whole_library_passes_and_its_sections_can_be_read() {
         let library = some_library();
-        assert_eq!(check(&library), Ok(()));
-        assert!(section(&library, ".dynstr").is_some_and(|s| !s.is_empty()));
-        assert_eq!(section(&library, ".plugin_runner"), None);
+        assert_eq!(check(&*library), Ok(()));
+        assert!(section(&*library, ".dynstr").is_some_and(|s| !s.is_empty()));
+        assert_eq!(section(&*library, ".plugin_runner"), None);
+    }
+
+    #[test]
+    fn a_file_is_read_as_its_bytes_are() {
+        let library = some_library();
+        for len in [0, 3, 63, library.len() / 2, library.len()] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&library[..len]).unwrap();
+            let read = reader(&file);
+            assert_eq!(check(&read), check(&library[..len]), "{len} bytes");
+            let names = section(&library[..len], ".dynstr");
+            assert_eq!(section(&read, ".dynstr"), names, "{len} bytes");
+        }
     }
 
     #[test]
@@ -207,14 +249,14 @@ mod tests {
 
     #[test]
     fn what_is_no_library_is_refused_by_name() {
-        assert_eq!(check(b"#!/bin/sh\n"), Err(ElfError::NotElf));
+        assert_eq!(check(&b"#!/bin/sh\n"[..]), Err(ElfError::NotElf));
         let mut other = some_library();
         other[18..20].copy_from_slice(&243u16.to_le_bytes()); // e_machine: RISC-V
-        let error = check(&other).unwrap_err().to_string();
+        let error = check(&*other).unwrap_err().to_string();
         assert!(error.starts_with("is built for riscv, this machine is "));
         let mut executable = some_library();
         executable[16] = 2; // e_type: ET_EXEC
-        let error = check(&executable).unwrap_err().to_string();
+        let error = check(&*executable).unwrap_err().to_string();
         assert!(error.contains("an executable"), "{error}");
     }
 
@@ -224,8 +266,8 @@ mod tests {
         for at in 0..64 {
             let mut damaged = library.clone();
             damaged[at] ^= 0xff;
-            let _ = check(&damaged);
-            let _ = section(&damaged, ".dynstr");
+            let _ = check(&*damaged);
+            let _ = section(&*damaged, ".dynstr");
         }
     }
 }

@@ -218,6 +218,13 @@ impl Calls {
         current.map_or(0, |bound| bound.links().len())
     }
 
+    /// Something about what serves each binding, in their order.
+    pub fn of_bindings<T>(&self, what: impl Fn(&Link) -> T) -> Vec<T> {
+        let current = self.bindings.current();
+        let links = current.iter().flat_map(|bound| bound.links());
+        links.map(what).collect()
+    }
+
     /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
         for chain in self.chains.expire(self.config.tokens.expire) {

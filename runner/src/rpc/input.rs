@@ -7,6 +7,10 @@ use rustix::io::Errno;
 use super::buffers;
 use crate::protocol::frame;
 
+/// A buffer that is full grows to so many times what has arrived, so that a frame's length, announced, takes hardly more
+/// memory than its bytes.
+const GROWTH: usize = 8;
+
 /// Bytes read from a connection, up to the end of the frame in progress and whatever was glued to it.
 #[derive(Debug, Default)]
 pub(super) struct Input {
@@ -78,8 +82,9 @@ impl Input {
         let have = self.bytes.len();
         if have == self.bytes.capacity() {
             let whole = self.head.map_or(frame::HEADER, |(_, len)| len);
-            // One byte more than the frame needs, so that its last read is known to have drained the socket.
-            let wanted = (have * 2)
+            // Few steps, as each may copy what has arrived. One byte more than the frame needs, so that its last read is
+            // known to have drained the socket.
+            let wanted = (have * GROWTH)
                 .min(whole.saturating_add(1))
                 .max(have + frame::HEADER);
             self.bytes.reserve_exact(wanted - have);

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Stat};
+use serde::{Deserialize, Serialize};
 
 /// A file's state by `stat`, symbolic links followed. Equal fingerprints: the content did not change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     dev: u64,
     ino: u64,
@@ -33,6 +34,24 @@ impl Fingerprint {
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos() as i128);
         now - self.mtime_ns < age.as_nanos() as i128
+    }
+
+    /// Whether it may change once more without a difference: file systems count in steps, most in some milliseconds, and
+    /// those that keep whole ones only in up to two seconds.
+    pub fn may_hide_a_change(&self, now: SystemTime) -> bool {
+        let step = match self.ctime_ns % 1_000_000 {
+            0 => Duration::from_secs(3),
+            _ => Duration::from_millis(100),
+        };
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_nanos() as i128);
+        now - self.ctime_ns < step.as_nanos() as i128
+    }
+
+    /// Whether two states of one file have the same content, whatever its names and rights are.
+    pub fn is_same_content(&self, other: &Self) -> bool {
+        let content = |of: &Self| (of.dev, of.ino, of.size, of.mtime_ns);
+        content(self) == content(other)
     }
 
     #[cfg(test)]

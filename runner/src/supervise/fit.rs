@@ -1,6 +1,6 @@
 //! Whether a private copy may be opened here: its metadata and the configuration decide, before any of its code runs.
 
-use std::fs::File;
+use std::fs;
 
 use super::workshop::{Library, LoadedPlugin, Refusal};
 use crate::config::Plugins;
@@ -14,12 +14,13 @@ use crate::request::plugin_log;
 /// # Errors
 /// It does not fit this runner, or is not wanted.
 pub(super) fn candidate(library: &Library, plugins: &Plugins) -> Result<Candidate, Refusal> {
-    let copy = File::open(&library.path).map_err(|error| Refusal {
+    let file = fs::File::open(&library.path).map_err(|error| Refusal {
         cause: format!("its private copy cannot be read: {error}"),
         hint: Some("see that `state.dir` can be searched by `worker.user`".to_owned()),
     })?;
-    let section = elf::section_of(copy, plugin_api::abi::metadata::SECTION);
-    let metadata = Metadata::read(&section.unwrap_or_default())?;
+    let bytes = elf::reader(&file);
+    let section = elf::section(&bytes, plugin_api::abi::metadata::SECTION);
+    let metadata = Metadata::read(section.unwrap_or_default())?;
     let about = metadata.check()?;
     wanted(about, plugins)?;
     plugin_log::introduce(library.generation, &about.name);

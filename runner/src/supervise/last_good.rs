@@ -1,6 +1,7 @@
 //! The last good copies: the builds of each file that have served, kept in `state.dir/good` for a start at which the file
 //! is bad. This half knows which there are and is asked by the main loop; `store` reads and writes them.
 
+mod known;
 mod store;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::known::{Known, Seen};
 pub(super) use self::store::{Store, read_copy};
 use super::state::StateDir;
 use super::workshop::{LoadedPlugin, Sha256};
@@ -16,7 +18,7 @@ use super::workshop::{LoadedPlugin, Sha256};
 /// Copies kept of one file: what serves, and what takes over from it.
 const KEPT: usize = 2;
 /// Files of which copies are kept at most: those that served last.
-const FILES: usize = 256;
+const FILES: usize = 2_048;
 /// A file that has not served for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(90 * 86_400);
 
@@ -40,6 +42,9 @@ pub(super) struct Good {
     pub(super) plugins: String,
     /// When it was loaded last, in seconds since 1970.
     pub(super) served: u64,
+    /// The state of the file that it was copied from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) seen: Option<Seen>,
 }
 
 /// What is to be written: the copies of one file are these from now on.
@@ -71,6 +76,11 @@ impl LastGood {
         Self { by_file, stored }
     }
 
+    /// What is known of files without reading them.
+    pub(super) fn known(&self, store: Option<&Store>) -> Known {
+        Known::of(&self.by_file, store.and_then(Store::again))
+    }
+
     /// The copies of a file, the best first.
     pub(super) fn of_file(&self, file: &Path) -> &[Good] {
         self.by_file.get(file).map_or(&[], Vec::as_slice)
@@ -82,12 +92,14 @@ impl LastGood {
         file: &Path,
         sha256: Sha256,
         plugins: &[LoadedPlugin],
+        seen: Option<Seen>,
         may_go: impl Fn(Sha256) -> bool,
     ) -> Option<Change> {
         let good = Good {
             sha256,
             plugins: names(plugins),
             served: unix_time(),
+            seen,
         };
         let copies = self.by_file.entry(file.to_owned()).or_default();
         copies.retain(|other| other.sha256 != sha256 && !may_go(other.sha256));

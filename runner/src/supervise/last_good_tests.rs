@@ -38,13 +38,21 @@ impl Kept {
     }
 
     fn serve(&mut self, file: &str, content: &str) -> Sha256 {
-        let original = self.place.path().join("original");
-        fs::write(&original, content).unwrap();
         let sha256 = sum(content);
-        let change = self.good.served(Path::new(file), sha256, &[], |_| false);
-        let copy = fs::File::open(original).unwrap().into();
-        self.store.change(change.unwrap(), Some(copy)).unwrap();
+        let served = self
+            .good
+            .served(Path::new(file), sha256, &[], None, |_| false);
+        self.store_all(served, content);
         sha256
+    }
+
+    fn store_all(&self, change: Option<Change>, content: &str) {
+        // As a private copy is: nobody writes it again.
+        let copy = tempfile::NamedTempFile::new_in(self.place.path()).unwrap();
+        fs::write(copy.path(), content).unwrap();
+        let opened = fs::File::open(copy.path()).unwrap().into();
+        let failed = self.store.change([(change.unwrap(), Some(opened))]);
+        assert!(failed.is_empty(), "{failed:?}");
     }
 
     fn sums(&self, file: &str) -> Vec<Sha256> {
@@ -83,7 +91,7 @@ fn a_file_that_is_gone_needs_no_copies_and_others_keep_theirs() {
     let is_there = |file: &Path| file.ends_with("a.so");
     let changes = kept.good.forget(Path::new("/p"), is_there);
     for change in changes {
-        kept.store.change(change, None).unwrap();
+        assert!(kept.store.change([(change, None)]).is_empty());
     }
     assert_eq!(kept.files(), 2);
     let kept = kept.again();
@@ -127,12 +135,11 @@ fn two_runners_do_not_undo_each_others_changes() {
     let state = StateDir::open(&first.place.path().join("state")).unwrap();
     let (mut good, store) = LastGood::open(Some(&state));
     let other = first.serve("/p/a.so", "of the first");
-    let copy = first.place.path().join("original");
     let sha256 = sum("of the second");
-    fs::write(&copy, "of the second").unwrap();
-    let change = good.served(Path::new("/p/b.so"), sha256, &[], |_| false);
-    let copy = fs::File::open(copy).unwrap().into();
-    store.unwrap().change(change.unwrap(), Some(copy)).unwrap();
+    let change = good.served(Path::new("/p/b.so"), sha256, &[], None, |_| false);
+    let ours = std::mem::replace(&mut first.store, store.unwrap());
+    first.store_all(change, "of the second");
+    first.store = ours;
     let later = first.again();
     assert_eq!(later.sums("/p/a.so"), [other]);
     assert_eq!(later.sums("/p/b.so"), [sha256]);
@@ -145,7 +152,9 @@ fn what_must_not_serve_gives_its_place_to_what_may() {
     let two = kept.serve("/p/a.so", "two");
     let three = sum("three");
     let may_go = |sha256| sha256 == two;
-    let change = kept.good.served(Path::new("/p/a.so"), three, &[], may_go);
+    let change = kept
+        .good
+        .served(Path::new("/p/a.so"), three, &[], None, may_go);
     let sums: Vec<_> = change.unwrap().copies.iter().map(|it| it.sha256).collect();
     assert_eq!(sums, [three, one]);
 }
@@ -160,6 +169,7 @@ fn copies_are_kept_of_so_many_files_and_for_so_long() {
             sha256: Sha256([0; 32]),
             plugins: String::new(),
             served,
+            seen: None,
         }],
     };
     apply(&mut index, change(0, now - FORGOTTEN.as_secs() + 1), now);

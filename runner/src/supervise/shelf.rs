@@ -179,6 +179,8 @@ fn offer(file: &Path, config: &Config) -> Result<Offer, Refusal> {
         place: Place::Memory,
         trust: trust(config),
         allow: config.plugins.allow.clone(),
+        known: crate::supervise::last_good::Known::default(),
+        seen: std::sync::Mutex::default(),
     };
     let copy = match staging.stage(file, 1) {
         Outcome::Staged { copy, .. } => Some(copy),
@@ -190,7 +192,11 @@ fn offer(file: &Path, config: &Config) -> Result<Offer, Refusal> {
         hint: None,
     };
     let copy = copy.ok_or_else(|| refusal("it is being written, or gone again"))?;
-    let bytes = read(&copy).map_err(|error| refusal(&error.to_string()))?;
+    let opened = copy
+        .try_clone()
+        .map_err(|error| refusal(&error.to_string()))?;
+    let opened = std::fs::File::from(opened);
+    let bytes = elf::reader(&opened);
     let section = elf::section(&bytes, plugin_api::abi::metadata::SECTION);
     let metadata = Metadata::read(section.unwrap_or_default())?;
     let about = metadata.check()?.clone();
@@ -203,12 +209,4 @@ fn offer(file: &Path, config: &Config) -> Result<Offer, Refusal> {
         state: Standing::Serves,
         copy,
     })
-}
-
-fn read(copy: &OwnedFd) -> std::io::Result<Vec<u8>> {
-    use std::os::unix::fs::FileExt;
-    let copy = std::fs::File::from(copy.try_clone()?);
-    let mut bytes = vec![0; usize::try_from(copy.metadata()?.len()).unwrap_or(0)];
-    copy.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }

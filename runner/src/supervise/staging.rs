@@ -5,17 +5,21 @@
 
 mod place;
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags, fstat, open};
-use sha2::Digest;
 
+use self::place::Kept;
 pub use self::place::Place;
+pub(super) use self::place::link;
 use super::fingerprint::{Fingerprint, Trust, is_file};
+use super::last_good::Known;
 use super::workshop::{Library, Refusal, Sha256};
 use crate::plugins::elf::{self, ElfError};
 
@@ -31,6 +35,10 @@ pub struct Staging {
     pub trust: Trust,
     /// `plugins.allow`: only these sums are taken, if there is a list.
     pub allow: Option<Vec<String>>,
+    /// What earlier runners kept.
+    pub(super) known: Known,
+    /// The sums of what was made ready so far.
+    pub(super) seen: Mutex<HashSet<Sha256>>,
 }
 
 /// What became of a file.
@@ -40,6 +48,8 @@ pub enum Outcome {
     Staged {
         library: Library,
         fingerprint: Fingerprint,
+        /// Whether the file has this content as long as it is in this state.
+        lasting: bool,
         /// The copy, opened. `library.path` is empty if it lives in private memory.
         copy: OwnedFd,
     },
@@ -87,10 +97,8 @@ impl Staging {
         if let Some(cause) = self.trust.fault(&stat) {
             return refused(refusal(&cause, Some(Trust::HINT)));
         }
-        let Some(bytes) = read_unchanged(file, fingerprint)? else {
-            return Ok(Outcome::Unsettled);
-        };
-        match elf::check(&bytes) {
+        let lasting = !fingerprint.may_hide_a_change(SystemTime::now());
+        match elf::check(&elf::reader(&file)) {
             Err(ElfError::Truncated { .. })
                 if fingerprint.written_within(STILL_WRITTEN, SystemTime::now()) =>
             {
@@ -99,16 +107,66 @@ impl Staging {
             Err(cause) => return refused(refusal(&cause.to_string(), hint(&cause))),
             Ok(()) => {}
         }
-        let sha256 = Sha256(sha2::Sha256::digest(&bytes).into());
-        if let Some(refusal) = self.forbidden(sha256) {
-            return refused(refusal);
+        let (library, copy) = match self.linked(path, fingerprint, generation) {
+            Some(linked) => linked,
+            None => self.keep(path, &mut &file, fingerprint.size, generation)?,
+        };
+        let outcome = match self.fault(&file, fingerprint, library.sha256, &copy)? {
+            Fault::None => Outcome::Staged {
+                library,
+                fingerprint,
+                lasting,
+                copy,
+            },
+            Fault::Changed => {
+                self.place.discard(&library);
+                Outcome::Unsettled
+            }
+            Fault::Forbidden(cause) => {
+                self.place.discard(&library);
+                return refused(cause);
+            }
+        };
+        Ok(outcome)
+    }
+
+    /// What earlier runners kept of this file in this very state: neither read nor copied again. Once for each content, as
+    /// the C library takes two names of one file for one library.
+    fn linked(
+        &self,
+        path: &Path,
+        fingerprint: Fingerprint,
+        generation: u64,
+    ) -> Option<(Library, OwnedFd)> {
+        let (sha256, kept) = self.known.find(path, fingerprint)?;
+        if !self.is_new(sha256) {
+            return None;
         }
-        let (library, copy) = self.keep(path, &bytes, sha256, generation)?;
-        Ok(Outcome::Staged {
-            library,
-            fingerprint,
-            copy,
-        })
+        let kept = self.place.link(path, &kept, sha256, generation)?;
+        Some(library(path, kept, generation))
+    }
+
+    /// Whether this content is seen for the first time.
+    fn is_new(&self, sha256: Sha256) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(sha256)
+    }
+
+    /// Why a copy that was made is not used.
+    fn fault(
+        &self,
+        file: &File,
+        before: Fingerprint,
+        sha256: Sha256,
+        copy: &OwnedFd,
+    ) -> io::Result<Fault> {
+        let copy = File::from(copy.try_clone()?);
+        let whole =
+            copy.metadata()?.len() == before.size && elf::check(&elf::reader(&copy)).is_ok();
+        if !whole || Fingerprint::of(&fstat(file.as_fd())?) != before {
+            return Ok(Fault::Changed);
+        }
+        Ok(self.forbidden(sha256).map_or(Fault::None, Fault::Forbidden))
     }
 
     /// Makes a copy ready of what served for a file earlier. Writes the whole of it: not for the main thread.
@@ -126,24 +184,24 @@ impl Staging {
             return Err(io::Error::other(refusal.cause));
         }
         elf::check(bytes).map_err(|cause| io::Error::other(cause.to_string()))?;
-        self.keep(file, bytes, sha256, generation)
+        self.keep(
+            file,
+            &mut io::Cursor::new(bytes),
+            bytes.len() as u64,
+            generation,
+        )
     }
 
     fn keep(
         &self,
-        file: &Path,
-        bytes: &[u8],
-        sha256: Sha256,
+        path: &Path,
+        original: &mut (impl Read + Seek),
+        size: u64,
         generation: u64,
     ) -> io::Result<(Library, OwnedFd)> {
-        let (path, copy) = self.place.keep(file, bytes, sha256, generation)?;
-        let library = Library {
-            generation,
-            file: file.to_owned(),
-            path,
-            sha256,
-        };
-        Ok((library, copy))
+        let kept = self.place.keep(path, original, size, generation)?;
+        self.is_new(kept.sha256);
+        Ok(library(path, kept, generation))
     }
 
     fn forbidden(&self, sha256: Sha256) -> Option<Refusal> {
@@ -157,12 +215,22 @@ impl Staging {
     }
 }
 
-/// The content, if nobody wrote the file while it was read.
-fn read_unchanged(file: File, before: Fingerprint) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::with_capacity(before.size as usize + 1);
-    (&file).take(before.size + 1).read_to_end(&mut bytes)?;
-    let after = Fingerprint::of(&fstat(file.as_fd())?);
-    Ok((before == after && bytes.len() as u64 == before.size).then_some(bytes))
+/// What is wrong with a copy.
+enum Fault {
+    None,
+    /// The file was written while it was read.
+    Changed,
+    Forbidden(Refusal),
+}
+
+fn library(file: &Path, kept: Kept, generation: u64) -> (Library, OwnedFd) {
+    let library = Library {
+        generation,
+        file: file.to_owned(),
+        path: kept.path,
+        sha256: kept.sha256,
+    };
+    (library, kept.copy)
 }
 
 fn refusal(cause: &str, hint: Option<&str>) -> Refusal {

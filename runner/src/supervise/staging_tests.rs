@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use sha2::Digest;
+
 use super::*;
+use crate::supervise::last_good::{LastGood, Seen};
 use crate::supervise::state::StateDir;
 
 /// A real shared library: the C library that this test runs on.
@@ -31,6 +34,8 @@ impl Plugins {
                 place,
                 trust,
                 allow: None,
+                known: crate::supervise::last_good::Known::default(),
+                seen: std::sync::Mutex::default(),
             },
         }
     }
@@ -74,6 +79,67 @@ fn a_copy_has_the_same_bytes_its_own_name_and_is_readable_for_the_worker() {
         paths.push(library.path);
     }
     assert_ne!(paths[0], paths[1]);
+}
+
+/// A runner that starts, makes a file ready, and keeps it as what has served: the inode of its copy, and the copy.
+fn start_and_keep(state: &StateDir, file: &Path) -> (u64, PathBuf) {
+    let (mut good, store) = LastGood::open(Some(state));
+    let mut plugins = Plugins::new(Place::folder(state).unwrap());
+    plugins.staging.known = good.known(store.as_ref());
+    let staged = [1, 2].map(|generation| plugins.staging.stage(file, generation));
+    let [
+        Outcome::Staged {
+            library,
+            fingerprint,
+            lasting,
+            copy,
+        },
+        Outcome::Staged { copy: second, .. },
+    ] = staged
+    else {
+        panic!("not staged");
+    };
+    let inode = |copy: &OwnedFd| fstat(copy).unwrap().st_ino;
+    assert_ne!(
+        inode(&copy),
+        inode(&second),
+        "the C library would take them for one"
+    );
+    assert_eq!(fs::read(&library.path).unwrap(), fs::read(file).unwrap());
+    let seen = Seen::now(fingerprint).filter(|_| lasting);
+    let change = good.served(file, library.sha256, &[], seen, |_| false);
+    let inode = inode(&copy);
+    let failed = store.unwrap().change([(change.unwrap(), Some(copy))]);
+    assert!(failed.is_empty(), "{failed:?}");
+    (inode, library.path)
+}
+
+/// Until a change of it a moment ago would show.
+fn wait_until_certain(file: &Path) {
+    let state = || Fingerprint::of(&rustix::fs::stat(file).unwrap());
+    while state().may_hide_a_change(SystemTime::now()) {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_later_start_takes_the_kept_copy_of_a_file_only_while_both_are_as_they_were() {
+    let place = tempfile::tempdir().unwrap();
+    let state = StateDir::open(&place.path().join("state")).unwrap();
+    let file = place.path().join("a.so");
+    fs::write(&file, some_library()).unwrap();
+    wait_until_certain(&file);
+    let (certain, _) = start_and_keep(&state, &file);
+    let (again, copy) = start_and_keep(&state, &file);
+    assert_eq!(again, certain, "it was copied although it is known");
+    fs::write(&copy, some_library()).unwrap();
+    let (mended, _) = start_and_keep(&state, &file);
+    assert_ne!(mended, again, "somebody has written the copy");
+    let mut bytes = some_library();
+    bytes.push(0);
+    fs::write(&file, bytes).unwrap();
+    let (changed, _) = start_and_keep(&state, &file);
+    assert_ne!(changed, mended);
 }
 
 #[test]

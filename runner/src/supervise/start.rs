@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use anyhow::Context;
@@ -270,12 +270,14 @@ fn libraries(
         root: rustix::process::geteuid().is_root(),
         allow_writable: config.plugins.allow_writable,
     };
+    let (good, store) = kept.good;
     let staging = Staging {
         place,
         trust,
         allow: config.plugins.allow.clone(),
+        known: good.known(store.as_ref()),
+        seen: Mutex::default(),
     };
-    let (good, store) = kept.good;
     let mut libraries = Libraries {
         reload: super::reload::Reload::default(),
         stager: Stager::start(staging, store, events.clone())?,
@@ -294,6 +296,7 @@ fn libraries(
         refusals: BTreeMap::new(),
         probe_again: HashSet::new(),
         copies: HashMap::new(),
+        seen: HashMap::new(),
         retired: Vec::new(),
         older: Older::default(),
         fault: None,

@@ -83,6 +83,22 @@ impl StateDir {
     /// # Errors
     /// There is none, it is not ours alone to write, or it has more than `longest` bytes.
     pub fn read(&self, name: &str, longest: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = self.open_own_file(name)?;
+        file.take(longest + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > longest {
+            true => Err(io::Error::other(format!(
+                "it has more than {longest} bytes"
+            ))),
+            false => Ok(bytes),
+        }
+    }
+
+    /// A file in it, opened for reading.
+    ///
+    /// # Errors
+    /// There is none, or it is not ours alone to write.
+    pub fn open_own_file(&self, name: &str) -> io::Result<fs::File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(&self.dir, name, flags, Mode::empty())?;
         let stat = fstat(&file)?;
@@ -93,16 +109,7 @@ impl StateDir {
         if stat.st_mode & 0o022 != 0 {
             return Err(io::Error::other("others may write it"));
         }
-        let mut bytes = Vec::new();
-        fs::File::from(file)
-            .take(longest + 1)
-            .read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > longest {
-            true => Err(io::Error::other(format!(
-                "it has more than {longest} bytes"
-            ))),
-            false => Ok(bytes),
-        }
+        Ok(file.into())
     }
 
     /// Replaces a file in it as a whole; ours alone to read.

@@ -4,6 +4,7 @@
 pub(super) mod bindings;
 mod by_hand;
 mod crashes;
+mod holdup;
 mod last_good;
 mod libraries;
 mod life;
@@ -12,6 +13,7 @@ mod prepared;
 mod probes;
 mod questions;
 mod recycle;
+mod remover;
 mod reread;
 mod stager;
 mod status;
@@ -28,6 +30,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
 use self::by_hand::ByHand;
+use self::holdup::HoldUp;
 pub(super) use self::older::Older;
 pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
@@ -40,7 +43,7 @@ use super::backoff::Backoff;
 use super::control::message::{FromWorker, ToWorker};
 use super::folder::{FolderError, Scan};
 use super::heap;
-use super::last_good::LastGood;
+use super::last_good::{LastGood, Seen};
 use super::parent::Parent;
 use super::prober::{ProbeReport, Prober};
 use super::quarantine::Quarantine;
@@ -187,6 +190,8 @@ pub(super) struct Libraries {
     pub(super) served: Served,
     /// Copies, opened, by generation: their folder may be removed while they serve.
     pub(super) copies: HashMap<u64, OwnedFd>,
+    /// The states of their files, by generation, where those are certain.
+    pub(super) seen: HashMap<u64, Seen>,
     /// What has served, in this runner and in earlier ones.
     pub(super) good: LastGood,
     /// Copies of files that are gone since earlier runners were deleted.
@@ -255,7 +260,10 @@ impl Supervisor {
             };
             // The supervisor holds a sender itself, so there is always a next event.
             let Some(event) = event else { break };
-            if self.on(event).is_break() {
+            let hold_up = HoldUp::watch(&event);
+            let flow = self.on(event);
+            hold_up.over();
+            if flow.is_break() {
                 break;
             }
         }

@@ -43,6 +43,8 @@ pub fn probe(config: &Config, file: &Path, confs: Vec<Vec<u8>>, lines: &Lines) -
         place: Place::Memory,
         trust: anybody(),
         allow: None,
+        known: crate::supervise::last_good::Known::default(),
+        seen: std::sync::Mutex::default(),
     };
     let (library, memory) = match staging.stage(file, 1) {
         Outcome::Staged { library, copy, .. } => (library, Some(copy)),

@@ -23,7 +23,7 @@ use crate::protocol::message::PrepareConf;
 /// The folder in `state.dir`.
 const NAME: &str = "verdicts";
 /// Verdicts kept: the newest.
-const KEPT: usize = 256;
+const KEPT: usize = 4_096;
 /// Written before old ones are looked for again.
 const WRITTEN: u64 = 64;
 /// Bytes of a verdict at most.

@@ -76,7 +76,7 @@ fn metadata(bytes: &[u8]) -> usize {
 /// A library written in C: with the metadata of `stop`, and a header that is none.
 fn library_in_c(folder: &TempDir, source: &str, arguments: &[&str]) -> PathBuf {
     let bytes = fs::read(artifacts::library("stop")).unwrap();
-    let section = elf::section(&bytes, ".plugin_runner").unwrap();
+    let section = elf::section(&*bytes, ".plugin_runner").unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("metadata"), section).unwrap();
     let metadata = path("metadata").display().to_string();
@@ -155,6 +155,12 @@ fn a_file_that_is_no_library_is_told_what_it_is() {
     };
     if !other.is_empty() {
         refused(&arm, &[], "elf/machine", "is built for aarch64");
+    }
+    // What cannot be read says nothing of metadata.
+    let small = stop_with(&folder, |bytes| bytes[4] = 1);
+    for arguments in [&[][..], &["--metadata-only"]] {
+        refused(&small, arguments, "elf/machine", "32-bit");
+        assert_eq!(ids(&report(&small, arguments)), ["elf/machine"]);
     }
 }
 
@@ -268,6 +274,13 @@ fn what_the_machine_lacks_is_told_by_name() {
             .success()
     );
     let source = "int gone(void); int use(void) { return gone(); }";
+    let undefined = library_in_c(&folder, source, &[]);
+    refused(
+        &undefined,
+        &[],
+        "linker/undefined-symbol",
+        "undefined symbol: gone",
+    );
     let made = library_in_c(&folder, source, &[gone.to_str().unwrap()]);
     let report = report(&made, &[]);
     let found = ids(&report);

@@ -8,6 +8,7 @@
 mod binding_cost;
 mod bindings;
 mod calling;
+mod calling_bindings;
 mod checking;
 mod compilers;
 mod configuration;

@@ -1,5 +1,6 @@
 //! The form of the shared memory. Writes it through atomics; reads it, after a crash, from a copy that may hold anything.
 
+use std::io::BufRead;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::activity;
@@ -112,17 +113,19 @@ pub(super) fn record(
     }
 }
 
-/// Where a file is mapped.
-pub(super) fn range_in(maps: &str, file: &str) -> Option<(u64, u64)> {
-    let lines = maps.lines().filter(|line| {
-        let name = line.find('/').map(|at| &line[at..]);
-        name.is_some_and(|name| name.strip_suffix(" (deleted)").unwrap_or(name) == file)
-    });
-    let ranges = lines.filter_map(|line| {
+/// Where a file is mapped. Reads no further than that: the kernel puts what is mapped last below the rest, so that the
+/// thousandth library is found as soon as the first one.
+pub(super) fn range_in(maps: impl BufRead, file: &str) -> Option<(u64, u64)> {
+    let lines = maps.lines().map_while(Result::ok);
+    let parts = lines.filter_map(|line| {
+        let at = line.find('/')?;
+        let name = line[at..].strip_suffix(" (deleted)").unwrap_or(&line[at..]);
         let (start, end) = line.split(' ').next()?.split_once('-')?;
         let number = |text| u64::from_str_radix(text, 16).ok();
-        Some((number(start)?, number(end)?))
+        Some((name == file, number(start)?, number(end)?))
     });
+    let parts = parts.skip_while(|part| !part.0).take_while(|part| part.0);
+    let ranges = parts.map(|(_, start, end)| (start, end));
     ranges.reduce(|(start, end), (a, b)| (start.min(a), end.max(b)))
 }
 
@@ -240,9 +243,17 @@ mod tests {
 7f20-7f40 r-xp 0 00:00 1 /copies/a-1.so (deleted)
 7f40-7f50 r-xp 0 00:00 2 /copies/b-2.so
 ";
-        add_range(page, 1, range_in(maps, "/copies/a-1.so").unwrap());
-        add_range(page, 2, range_in(maps, "/copies/b-2.so").unwrap());
-        assert_eq!(range_in(maps, "/copies/c.so"), None);
+        add_range(
+            page,
+            1,
+            range_in(maps.as_bytes(), "/copies/a-1.so").unwrap(),
+        );
+        add_range(
+            page,
+            2,
+            range_in(maps.as_bytes(), "/copies/b-2.so").unwrap(),
+        );
+        assert_eq!(range_in(maps.as_bytes(), "/copies/c.so"), None);
         run(page, 5, 3);
         record(page, None, Some(11), 0x7f40);
         let culprit = read(&bytes(page)).culprit.unwrap();

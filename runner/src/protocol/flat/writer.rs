@@ -86,6 +86,8 @@ impl<'o> Writer<'o> {
     #[inline]
     pub(crate) fn bytes(&mut self, from: usize, bytes: &[u8]) {
         self.place(from);
+        // At once: room for the zeros alone would be made by moving a large body once more.
+        self.out.reserve(4 + padded(bytes.len()));
         self.word(bytes.len());
         self.out.extend_from_slice(bytes);
         self.zeros(padded(bytes.len()) - bytes.len());

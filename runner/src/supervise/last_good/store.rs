@@ -7,14 +7,17 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, flock, unlinkat};
+use rustix::fs::{AtFlags, Dir, FlockOperation, flock, fstat, renameat, unlinkat};
 use rustix::io::Errno;
 use sha2::Digest;
 
 use super::{Change, Index, apply, unix_time};
+use crate::supervise::fingerprint::Fingerprint;
+use crate::supervise::staging;
 use crate::supervise::state::{StateDir, StateError};
 use crate::supervise::workshop::Sha256;
 
@@ -45,6 +48,12 @@ impl Store {
         state.folder(FOLDER).map(|folder| Self { folder })
     }
 
+    /// The same folder once more, for another thread.
+    pub(super) fn again(&self) -> Option<Self> {
+        let folder = StateDir::open(self.folder.path()).ok()?;
+        Some(Self { folder })
+    }
+
     /// Which copies there are. One that cannot be read is told, and is as if there were none.
     pub(super) fn read_index(&self) -> Index {
         let bytes = match self.folder.read(INDEX, LONGEST_INDEX) {
@@ -65,19 +74,23 @@ impl Store {
         Index::new()
     }
 
-    /// Makes a change; `copy` is the content of its first copy. What nothing needs any more is deleted.
-    ///
-    /// # Errors
-    /// There is no room, or the system refuses: what was kept before still is.
+    /// Makes changes; a descriptor is the first copy of its change. What nothing needs any more is deleted. Returns which
+    /// were not made and why: there is no room, or the system refuses. What was kept before still is.
     pub(in crate::supervise) fn change(
         &self,
-        change: Change,
-        copy: Option<OwnedFd>,
-    ) -> io::Result<()> {
-        self.lock()?;
-        let changed = self.change_locked(change, copy);
-        let _ = flock(&self.folder, FlockOperation::Unlock);
-        changed
+        changes: impl IntoIterator<Item = (Change, Option<OwnedFd>)>,
+    ) -> Vec<(PathBuf, io::Error)> {
+        let changes: Vec<_> = changes.into_iter().collect();
+        let files: Vec<_> = changes.iter().map(|(it, _)| it.file.clone()).collect();
+        let changed = self.lock().and_then(|()| {
+            let changed = self.change_locked(changes);
+            let _ = flock(&self.folder, FlockOperation::Unlock);
+            changed
+        });
+        changed.unwrap_or_else(|cause| {
+            let each = |file| (file, io::Error::new(cause.kind(), cause.to_string()));
+            files.into_iter().map(each).collect()
+        })
     }
 
     /// Another runner holds it for a moment only; one that was stopped in it must not hold us up.
@@ -91,19 +104,61 @@ impl Store {
         Err(io::Error::other("another runner holds the lock on it"))
     }
 
-    fn change_locked(&self, change: Change, copy: Option<OwnedFd>) -> io::Result<()> {
-        if let (Some(newest), Some(copy)) = (change.copies.first(), copy)
-            && self.read(newest.sha256).is_err()
-        {
-            let bytes = read_copy(copy, newest.sha256)?;
-            self.folder.write(&newest.sha256.to_string(), &bytes)?;
-        }
+    fn change_locked(
+        &self,
+        changes: Vec<(Change, Option<OwnedFd>)>,
+    ) -> io::Result<Vec<(PathBuf, io::Error)>> {
         let mut index = self.read_index();
-        apply(&mut index, change, unix_time());
+        let mut failed = Vec::new();
+        for (mut change, copy) in changes {
+            match self.take(&mut change, copy) {
+                Ok(()) => apply(&mut index, change, unix_time()),
+                Err(cause) => failed.push((change.file, cause)),
+            }
+        }
         index.retain(|_, copies| !copies.is_empty());
         let bytes = serde_json::to_vec_pretty(&index)?;
         self.folder.write(INDEX, &bytes)?;
-        self.delete_all_but(&index)
+        self.delete_all_but(&index)?;
+        Ok(failed)
+    }
+
+    /// Keeps the copy of a change: as one more name of it where it lies on the same disk, else by its content.
+    fn take(&self, change: &mut Change, copy: Option<OwnedFd>) -> io::Result<()> {
+        let (Some(newest), Some(copy)) = (change.copies.first_mut(), copy) else {
+            return Ok(());
+        };
+        let name = newest.sha256.to_string();
+        let opened = match self.link(&copy, &name) {
+            Ok(()) => copy,
+            Err(_) => {
+                if self.read(newest.sha256).is_err() {
+                    let bytes = read_copy(copy, newest.sha256)?;
+                    self.folder.write(&name, &bytes)?;
+                }
+                self.open_copy(newest.sha256)?.into()
+            }
+        };
+        if let Some(seen) = &mut newest.seen {
+            seen.kept(fstat(&opened).ok().map(|stat| Fingerprint::of(&stat)));
+        }
+        Ok(())
+    }
+
+    /// Replaces what was kept under this name.
+    fn link(&self, copy: &OwnedFd, name: &str) -> io::Result<()> {
+        let temporary = format!(".{name}.{}", std::process::id());
+        let _ = unlinkat(&self.folder, &temporary, AtFlags::empty());
+        staging::link(copy, &self.folder, &temporary)?;
+        let renamed = renameat(&self.folder, &temporary, &self.folder, name);
+        // It is still there if both are names of one file already.
+        let _ = unlinkat(&self.folder, &temporary, AtFlags::empty());
+        Ok(renamed?)
+    }
+
+    /// A copy, opened. Its content is not looked at.
+    pub(super) fn open_copy(&self, sha256: Sha256) -> io::Result<File> {
+        self.folder.open_own_file(&sha256.to_string())
     }
 
     fn delete_all_but(&self, index: &Index) -> io::Result<()> {

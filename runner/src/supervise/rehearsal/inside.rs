@@ -20,7 +20,7 @@ use crate::protocol::frame;
 use crate::request::assign::AssignToken;
 use crate::request::call::PluginCall;
 use crate::request::calls::Calls;
-use crate::request::chain::LinkState;
+use crate::request::chain::{Link, LinkState};
 use crate::request::observer::{self, Observer, Passed};
 use crate::request::plugin_log::Line;
 use crate::request::service::{Ask, AskError, Blame, Call, CallKind, Service};
@@ -124,6 +124,7 @@ impl Stage {
                     };
                     self.sender.send(&said)?;
                 }
+                ToRehearsal::Bindings => self.calls.bind(serde_json::from_slice(&received.tail)?),
                 ToRehearsal::Conf => {
                     let configured = self.configure(&received.tail)?;
                     self.sender.send(&FromRehearsal::Configured(configured))?;
@@ -181,13 +182,11 @@ impl Stage {
         let payload = frames::request(&request, TOKEN).unwrap_or_default();
         let call = self.admit(CallKind::Request, payload)?;
         let links = call.snapshot().links.iter();
-        let plugins = links.map(|link| match &link.state {
-            LinkState::Failing(reason) => (link.name.clone(), Some(reason.to_string())),
-            LinkState::Ready(_) | LinkState::Unbound => (link.name.clone(), None),
-        });
+        let plugins = links.map(|link| (link.name.clone(), reason(link)));
         Ok(Configured {
             took_ns: ns(begun.elapsed()),
             plugins: plugins.collect(),
+            bound: self.calls.of_bindings(reason),
         })
     }
 
@@ -213,6 +212,10 @@ impl Stage {
             CallKind::Request
         };
         self.call = Some((kind, payload));
+        // What the plugins that are bound ask is known after the first call of a route: this is a later one.
+        if self.calls.bound() > 0 {
+            self.begin()?;
+        }
         let mut reply = Vec::new();
         let called = self.run(&mut reply)?;
         log_phase::drain(LOG);
@@ -222,6 +225,18 @@ impl Stage {
     }
 
     fn run(&mut self, reply: &mut Vec<u8>) -> anyhow::Result<Called> {
+        let (mut call, begun, declared) = self.begin()?;
+        let deadline = begun + self.calls.config().calls.deadline;
+        call.run(deadline, &Blame::of_this_thread(), &mut self.gateway, reply);
+        let took_ns = ns(begun.elapsed());
+        if self.watching.load(Ordering::Relaxed) {
+            call.finish(true);
+        }
+        Ok(Called { took_ns, declared })
+    }
+
+    /// A call that has what it declares, since when, and what it asked.
+    fn begin(&self) -> anyhow::Result<(PluginCall, Instant, Vec<String>)> {
         let Some((kind, payload)) = self.call.clone() else {
             bail!("there is no call");
         };
@@ -241,13 +256,7 @@ impl Stage {
             }
             rest = &rest[length..];
         }
-        let deadline = begun + self.calls.config().calls.deadline;
-        call.run(deadline, &Blame::of_this_thread(), &mut self.gateway, reply);
-        let took_ns = ns(begun.elapsed());
-        if self.watching.load(Ordering::Relaxed) {
-            call.finish(true);
-        }
-        Ok(Called { took_ns, declared })
+        Ok((call, begun, declared))
     }
 
     /// Not watched and not logged: nobody but the clock looks at it.
@@ -336,6 +345,14 @@ impl Observer for Watcher {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the plugin cannot run.
+fn reason(link: &Link) -> Option<String> {
+    match &link.state {
+        LinkState::Failing(reason) => Some(reason.to_string()),
+        LinkState::Ready(_) | LinkState::Unbound => None,
+    }
 }
 
 fn words(asked: &Asked) -> String {

@@ -2,22 +2,30 @@
 //!
 //! Each supervisor holds a lock on its folder, so that a later one knows whose folders to clean up.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{
-    AtFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, flock,
-    memfd_create, openat, unlinkat,
+    AtFlags, CWD, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals,
+    flock, linkat, memfd_create, openat, renameat, unlinkat,
 };
+use rustix::io::Errno;
+use sha2::Digest;
 
 use crate::supervise::state::{StateDir, StateError};
 use crate::supervise::workshop::{Library, Sha256};
 
 /// The folder of folders in `state.dir`.
 const LIBRARIES: &str = "libraries";
+
+/// A copy is read by the worker, and changed by nobody.
+const MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// Bytes copied and summed at a time: they stay in the processor's cache between both.
+const PART: usize = 128 << 10;
 
 /// Folders tried before giving up.
 const ATTEMPTS: u32 = 5;
@@ -62,38 +70,57 @@ impl Place {
         Err(StateError::System { path, cause })
     }
 
-    /// Keeps a copy: its path, and the opened copy. Where the folder does not take it, it is kept in memory, without a
-    /// path.
+    /// Keeps a copy of what `original` holds, `size` bytes, named like `file`; reads it once. Where the folder does not take it, in memory.
     ///
     /// # Errors
-    /// When there is no memory either.
+    /// When the original cannot be read, or there is no memory either.
     pub(super) fn keep(
         &self,
-        original: &Path,
-        bytes: &[u8],
-        sha256: Sha256,
+        file: &Path,
+        original: &mut (impl Read + Seek),
+        size: u64,
         generation: u64,
-    ) -> io::Result<(PathBuf, OwnedFd)> {
-        let stem = original.file_stem().unwrap_or_default().to_string_lossy();
-        let hash = &sha256.to_string()[..8];
+    ) -> io::Result<Kept> {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         if let Self::Folder(folder) = self {
-            // A file name has 255 bytes at most.
-            let stem: String = stem.chars().take(48).collect();
-            let name = format!("{stem}-{hash}-{generation}.so");
-            match write_copy(folder, &name, bytes) {
-                Ok(copy) => return Ok((folder.path().join(name), copy)),
-                Err(cause) => tracing::warn!(
+            match write_copy(folder, &stem, original, size, generation) {
+                Err(CopyError::Written(cause)) => tracing::warn!(
                     cause = %cause,
                     hint = "make room in state.dir, or restart the runner if it was removed",
                     "the copy of {} is kept in memory: {} does not take it",
-                    original.display(),
+                    file.display(),
                     folder.path().display()
                 ),
+                kept => return kept.map_err(CopyError::into_cause),
             }
         }
         let stem: String = stem.chars().take(24).collect();
-        let memory = sealed(&format!("{stem}-{hash}-{generation}"), bytes)?;
-        Ok((PathBuf::new(), memory))
+        sealed(&format!("{stem}-{generation}"), original, size).map_err(CopyError::into_cause)
+    }
+
+    /// Keeps what lies on the same disk already and never changes, without copying it: `None` where that cannot be.
+    pub(super) fn link(
+        &self,
+        file: &Path,
+        original: &File,
+        sha256: Sha256,
+        generation: u64,
+    ) -> Option<Kept> {
+        let Self::Folder(folder) = self else {
+            return None;
+        };
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let name = name(&stem, sha256, generation);
+        link(original, folder, &name).ok()?;
+        let opened = open_copy(folder, &name);
+        if opened.is_err() {
+            let _ = unlinkat(folder, &name, AtFlags::empty());
+        }
+        Some(Kept {
+            path: folder.path().join(name),
+            copy: opened.ok()?,
+            sha256,
+        })
     }
 
     /// Deletes a copy. A worker that has it open keeps it.
@@ -111,31 +138,118 @@ impl Place {
     }
 }
 
-/// The copy, opened for reading.
-fn write_copy(folder: &StateDir, name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o644);
-    let file = openat(folder, name, flags, mode)?;
-    let mut file = fs::File::from(file);
-    let written = file.write_all(bytes);
-    // The umask may have taken what the worker needs.
-    let written = written.and_then(|()| Ok(fchmod(file.as_fd(), mode)?));
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = written.and_then(|()| Ok(openat(folder, name, read, Mode::empty())?));
-    if opened.is_err() {
-        let _ = unlinkat(folder, name, AtFlags::empty());
-    }
-    opened
+/// A copy that was made.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Where it is; empty if it lives in memory.
+    pub(super) path: PathBuf,
+    /// It, opened for reading.
+    pub(super) copy: OwnedFd,
+    /// The sum of what was written.
+    pub(super) sha256: Sha256,
 }
 
-fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+/// At which end copying failed.
+#[derive(Debug)]
+enum CopyError {
+    Read(io::Error),
+    Written(io::Error),
+}
+
+impl CopyError {
+    fn into_cause(self) -> io::Error {
+        let (Self::Read(cause) | Self::Written(cause)) = self;
+        cause
+    }
+}
+
+/// What goes wrong at the system's hand while a copy is made is on the copy's side.
+impl From<Errno> for CopyError {
+    fn from(cause: Errno) -> Self {
+        Self::Written(cause.into())
+    }
+}
+
+/// A file name has 255 bytes at most.
+fn name(stem: &str, sha256: Sha256, generation: u64) -> String {
+    let stem: String = stem.chars().take(48).collect();
+    format!("{stem}-{}-{generation}.so", &sha256.to_string()[..8])
+}
+
+fn write_copy(
+    folder: &StateDir,
+    stem: &str,
+    original: &mut (impl Read + Seek),
+    size: u64,
+    generation: u64,
+) -> Result<Kept, CopyError> {
+    let unfinished = format!(".{generation}");
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(folder, &unfinished, flags, MODE)?;
+    let poured = pour(original, size, &mut File::from(file));
+    // Its sum is a part of its name.
+    let kept = poured.and_then(|sha256| {
+        let name = name(stem, sha256, generation);
+        renameat(folder, &unfinished, folder, &name)?;
+        let copy = open_copy(folder, &name).inspect_err(|_| {
+            let _ = unlinkat(folder, &name, AtFlags::empty());
+        })?;
+        Ok(Kept {
+            path: folder.path().join(name),
+            copy,
+            sha256,
+        })
+    });
+    if kept.is_err() {
+        let _ = unlinkat(folder, &unfinished, AtFlags::empty());
+    }
+    kept
+}
+
+/// Opens a copy for reading. The umask may have taken what the worker needs.
+fn open_copy(folder: &StateDir, name: &str) -> Result<OwnedFd, Errno> {
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let copy = openat(folder, name, read, Mode::empty())?;
+    fchmod(&copy, MODE)?;
+    Ok(copy)
+}
+
+/// Gives an open file one more name. Fails across disks, for memory, and for what has no name any more.
+pub(in crate::supervise) fn link(file: impl AsFd, folder: &StateDir, name: &str) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    Ok(linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+fn sealed(name: &str, original: &mut (impl Read + Seek), size: u64) -> Result<Kept, CopyError> {
     let memory = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = fs::File::from(memory);
-    file.write_all(bytes)?;
-    let memory = OwnedFd::from(file);
+    let mut file = File::from(memory);
+    let sha256 = pour(original, size, &mut file)?;
+    let copy = OwnedFd::from(file);
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    fcntl_add_seals(&memory, seals)?;
-    Ok(memory)
+    fcntl_add_seals(&copy, seals)?;
+    Ok(Kept {
+        path: PathBuf::new(),
+        copy,
+        sha256,
+    })
+}
+
+/// Copies from the beginning, one byte more than there should be at most, and sums what it copies.
+fn pour(from: &mut (impl Read + Seek), size: u64, to: &mut File) -> Result<Sha256, CopyError> {
+    from.rewind().map_err(CopyError::Read)?;
+    let mut from = from.take(size.saturating_add(1));
+    let mut part = vec![0; PART];
+    let mut hash = sha2::Sha256::new();
+    loop {
+        let read = match from.read(&mut part) {
+            Ok(0) => return Ok(Sha256(hash.finalize().into())),
+            Ok(read) => read,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(CopyError::Read(cause)),
+        };
+        hash.update(&part[..read]);
+        to.write_all(&part[..read]).map_err(CopyError::Written)?;
+    }
 }
 
 /// Removes the folders that nobody holds a lock on.

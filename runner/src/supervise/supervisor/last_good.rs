@@ -67,11 +67,13 @@ impl Supervisor {
             copies,
             stager,
             unusable,
+            seen,
             ..
         } = &mut self.libraries;
         unusable.remove(&library.sha256);
         let may_go = |sha256| quarantine.refusal(sha256).is_some();
-        let change = good.served(&library.file, library.sha256, plugins, may_go);
+        let seen = seen.get(&library.generation).cloned();
+        let change = good.served(&library.file, library.sha256, plugins, seen, may_go);
         let copy = copies.get(&library.generation);
         let copy = copy.and_then(|copy| copy.try_clone().ok());
         if let Some(change) = change {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::stager::StagerReport;
 use super::{FolderError, Libraries, Offer, Scan, Supervisor, Timer};
 use crate::supervise::control::message::ToWorker;
+use crate::supervise::last_good::Seen;
 use crate::supervise::reload::Step;
 use crate::supervise::spawn::Worker;
 use crate::supervise::staging::Outcome;
@@ -72,16 +73,21 @@ impl Supervisor {
             Outcome::Staged {
                 library,
                 fingerprint,
+                lasting,
                 copy,
             } => {
                 self.libraries.refusals.remove(&file);
                 if let Some(refusal) = self.libraries.quarantine.refusal(library.sha256) {
-                    self.libraries.stager.discard(&library);
+                    let remover = self.libraries.stager.remover();
+                    remover.remove(&library, Some(copy));
                     let steps = self.libraries.reload.rejected(&file, Some(fingerprint));
                     self.log_refusal(&file, &refusal);
                     return self.carry_out(steps);
                 }
                 self.libraries.copies.insert(library.generation, copy);
+                if let Some(seen) = Seen::now(fingerprint).filter(|_| lasting) {
+                    self.libraries.seen.insert(library.generation, seen);
+                }
                 let steps = self.libraries.reload.staged(library, fingerprint);
                 self.carry_out(steps);
             }
@@ -200,10 +206,11 @@ impl Supervisor {
     }
 
     pub(super) fn discard(&mut self, library: &Library) {
-        self.libraries.copies.remove(&library.generation);
+        let copy = self.libraries.copies.remove(&library.generation);
+        self.libraries.seen.remove(&library.generation);
         self.libraries.recalled.remove(&library.generation);
         self.libraries.hung.remove(&library.generation);
-        self.libraries.stager.discard(library);
+        self.libraries.stager.remover().remove(library, copy);
     }
 
     pub(super) fn load(&self, library: Library) {

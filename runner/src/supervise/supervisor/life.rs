@@ -13,6 +13,9 @@ use crate::supervise::spawn::{Host, Outfit, Worker};
 /// How long a new worker waits for the last good copy of what was just quarantined: other plugins wait with it.
 const RECALL: Duration = Duration::from_millis(250);
 
+/// How long we wait for a disk at the end.
+const REMOVAL: Duration = Duration::from_millis(100);
+
 impl Supervisor {
     /// Starts a process, and tells it nothing yet.
     pub(super) fn new_worker(&mut self) -> anyhow::Result<Worker> {
@@ -170,13 +173,12 @@ impl Supervisor {
         }
         self.carry_out(steps);
         self.hold_all_quarantined();
+        self.discard_retired();
         if wait.is_zero() {
             self.replace_worker();
         } else {
             self.later(wait, Timer::StartWorker);
         }
-        // Deleting takes time, and the new worker has enough to do meanwhile.
-        self.discard_retired();
         Flow::Continue(())
     }
 
@@ -190,7 +192,7 @@ impl Supervisor {
             prober.end();
         }
         drop(self.admin.take());
-        self.libraries.stager.remove_all();
+        self.libraries.stager.remover().remove_all(REMOVAL);
         tracing::info!("stopped");
     }
 }

@@ -1,14 +1,14 @@
-//! The thread that copies libraries, so that the main loop never waits for a disk.
+//! The threads that copy libraries, so that the main loop never waits for a disk.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::{io, thread};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::{io, iter, thread};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
+use super::remover::Remover;
 use crate::supervise::last_good::{self, Change, Store};
 use crate::supervise::staging::{Outcome, Staging};
 use crate::supervise::workshop::{Library, Sha256};
@@ -29,40 +29,61 @@ pub(in crate::supervise) struct RecallReport {
     pub(in crate::supervise) outcome: io::Result<(Library, OwnedFd)>,
 }
 
-/// A handle on the thread, which ends with it.
+/// Libraries that are copied at once at most, however many cores there are.
+const MOST: usize = 8;
+
+/// A handle on the threads, which end with it.
 pub(in crate::supervise) struct Stager {
-    staging: Arc<Staging>,
     jobs: mpsc::Sender<Job>,
+    keeps: mpsc::Sender<Keep>,
+    remover: Remover,
 }
 
 enum Job {
     Stage(PathBuf, u64),
     Recall(PathBuf, Sha256, u64, Option<OwnedFd>),
-    Keep(Change, Option<OwnedFd>),
+}
+
+/// Which copies of a file are good, and the newest of them.
+type Keep = (Change, Option<OwnedFd>);
+
+/// What every thread has.
+#[derive(Clone)]
+struct Bench {
+    jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
+    staging: Arc<Staging>,
+    store: Option<Arc<Store>>,
+    events: UnboundedSender<Event>,
 }
 
 impl Stager {
-    /// Without a store there are no last good copies.
+    /// Starts a thread per core, and one for what is kept. Without a store there are no last good copies.
     pub(in crate::supervise) fn start(
         staging: Staging,
         store: Option<Store>,
         events: UnboundedSender<Event>,
     ) -> io::Result<Self> {
         let (jobs, wanted) = mpsc::channel();
-        let staging = Arc::new(staging);
-        let working = Arc::clone(&staging);
-        let work = move || {
-            for job in wanted {
-                let event = carry_out(job, &working, store.as_ref());
-                if event.is_some_and(|event| events.send(event).is_err()) {
-                    return;
-                }
-            }
+        let (keeps, good) = mpsc::channel();
+        let bench = Bench {
+            jobs: Arc::new(Mutex::new(wanted)),
+            staging: Arc::new(staging),
+            store: store.map(Arc::new),
+            events,
         };
-        thread::Builder::new()
-            .name("staging".to_owned())
-            .spawn(work)?;
-        Ok(Self { staging, jobs })
+        let (staging, store) = (Arc::clone(&bench.staging), bench.store.clone());
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        named("last good").spawn(move || keep_all(&good, store.as_deref()))?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..cores.min(MOST) {
+            let bench = bench.clone();
+            named("staging").spawn(move || bench.work())?;
+        }
+        Ok(Self {
+            jobs,
+            keeps,
+            remover: Remover::start(staging)?,
+        })
     }
 
     /// Asks for a copy; a report follows.
@@ -83,44 +104,53 @@ impl Stager {
 
     /// Notes which copies of a file are good, and keeps the content of the newest.
     pub(super) fn keep(&self, change: Change, copy: Option<OwnedFd>) {
-        self.ask(Job::Keep(change, copy));
+        // The thread ends only with us.
+        let _ = self.keeps.send((change, copy));
     }
 
     fn ask(&self, job: Job) {
-        // The thread ends only with us.
+        // The threads end only with us.
         let _ = self.jobs.send(job);
     }
 
-    /// Deletes a copy.
-    pub(super) fn discard(&self, library: &Library) {
-        self.staging.place.discard(library);
-    }
-
-    /// Deletes all copies.
-    pub(super) fn remove_all(&self) {
-        self.staging.place.remove();
+    /// Where copies go that nobody needs.
+    pub(super) fn remover(&self) -> &Remover {
+        &self.remover
     }
 }
 
-fn carry_out(job: Job, staging: &Staging, store: Option<&Store>) -> Option<Event> {
-    match job {
-        Job::Stage(file, generation) => {
-            let outcome = staging.stage(&file, generation);
-            Some(Event::Staged(StagerReport { file, outcome }))
+impl Bench {
+    fn work(&self) {
+        loop {
+            // Whoever waits holds the lock; the others wait for it.
+            let job = {
+                let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+                jobs.recv()
+            };
+            let Ok(job) = job else { return };
+            if self.events.send(self.carry_out(job)).is_err() {
+                return;
+            }
         }
-        Job::Recall(file, sha256, generation, copy) => {
-            let bytes = content(store, sha256, copy);
-            let outcome = bytes.and_then(|bytes| staging.recall(&file, &bytes, sha256, generation));
-            Some(Event::Recalled(RecallReport {
-                file,
-                generation,
-                sha256,
-                outcome,
-            }))
-        }
-        Job::Keep(change, copy) => {
-            keep(change, copy, store?);
-            None
+    }
+
+    fn carry_out(&self, job: Job) -> Event {
+        match job {
+            Job::Stage(file, generation) => {
+                let outcome = self.staging.stage(&file, generation);
+                Event::Staged(StagerReport { file, outcome })
+            }
+            Job::Recall(file, sha256, generation, copy) => {
+                let bytes = content(self.store.as_deref(), sha256, copy);
+                let staging = &self.staging;
+                let outcome = bytes.and_then(|it| staging.recall(&file, &it, sha256, generation));
+                Event::Recalled(RecallReport {
+                    file,
+                    generation,
+                    sha256,
+                    outcome,
+                })
+            }
         }
     }
 }
@@ -133,13 +163,18 @@ fn content(store: Option<&Store>, sha256: Sha256, copy: Option<OwnedFd>) -> io::
     }
 }
 
-fn keep(change: Change, copy: Option<OwnedFd>, store: &Store) {
-    let file = change.file.display().to_string();
-    if let Err(cause) = store.change(change, copy) {
-        tracing::warn!(
-            cause = %cause,
-            hint = "mend state.dir, or make room in it",
-            "the last good copy of {file} is not kept for a later start"
-        );
+/// All that have come meanwhile at once: at a start that is one for each library, and each writes the whole index.
+fn keep_all(good: &mpsc::Receiver<Keep>, store: Option<&Store>) {
+    while let Ok(first) = good.recv() {
+        let Some(store) = store else { continue };
+        let changes = iter::once(first).chain(good.try_iter());
+        for (file, cause) in store.change(changes) {
+            tracing::warn!(
+                cause = %cause,
+                hint = "mend state.dir, or make room in it",
+                "the last good copy of {} is not kept for a later start",
+                file.display()
+            );
+        }
     }
 }
