@@ -341,7 +341,9 @@ impl Supervisor {
             }
             Timer::GiveBack => {
                 self.giving_back = false;
-                heap::give_back();
+                // Questions for tokens do not wait for it.
+                let thread = std::thread::Builder::new().name("give back".to_owned());
+                let _ = thread.spawn(heap::give_back);
             }
             Timer::StopNow => {
                 tracing::warn!("calls were still in flight when the time to stop was over");
