@@ -102,8 +102,8 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
-    /// The library of this generation had its time to start.
-    LoadIsLate(u64),
+    /// The library of this generation had its time to start in the worker of this number.
+    LoadIsLate { worker: u64, generation: u64 },
     /// Copies of what served earlier had their time: whoever waits for them goes on.
     RecallsAreOver,
     /// The worker had its time to answer this question for its report.
@@ -198,6 +198,8 @@ pub(super) struct Libraries {
     pub(super) forgot: bool,
     /// Contents that were tried in this runner and did not serve.
     pub(super) unusable: HashSet<Sha256>,
+    /// Generations whose start did not come back, and that count as refused.
+    pub(super) hung: BTreeSet<u64>,
     /// Generations that were made of what had served earlier: when, in seconds since 1970, if that is known.
     pub(super) recalled: HashMap<u64, Option<u64>>,
     /// What was decided by hand and is not done yet, by file.
@@ -320,7 +322,11 @@ impl Supervisor {
                 self.loads_are_over();
             }
             Timer::LoadsAreOver(_) | Timer::RecallsAreOver => {}
-            Timer::LoadIsLate(generation) => self.load_is_late(generation),
+            Timer::LoadIsLate { worker, generation } => {
+                if self.is_current(worker) {
+                    self.load_is_late(generation);
+                }
+            }
             Timer::ReportIsLate(number) => self.answer_status(number, None),
             Timer::ReloadIsLate(number) => self.reload_is_late(number),
             Timer::StartWorker => self.replace_worker(),

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::{Binding, Config, Level};
+use crate::plugins::metadata::About;
 use crate::request::assign::{AssignToken, Stay};
 use crate::supervise::admin::message::LastError;
 
@@ -88,8 +90,8 @@ pub trait Workshop: Send + Sync + 'static {
     /// Threads that are still in a call after its deadline. Runs on the control thread.
     fn stuck_threads(&self) -> usize;
 
-    /// How the worker is. Runs on a thread of its own; reads /proc.
-    fn report(&self) -> Report;
+    /// How the worker is; `described`: with what the authors say of the plugins. Runs on a thread of its own; reads /proc.
+    fn report(&self, described: bool) -> Report;
 }
 
 /// What became of connections that were to be given to another process.
@@ -210,6 +212,17 @@ pub struct GenerationReport {
     pub last_error: Option<LastError>,
     /// Bytes of its code and static data in memory.
     pub memory: u64,
+    /// `None` unless it was asked for.
+    pub described: Option<Described>,
+}
+
+/// What its author says of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// Of the plugin.
+    pub about: About,
+    /// The JSON Schema of its confs, null when it has none.
+    pub schema: Value,
 }
 
 /// Why a library does not serve.

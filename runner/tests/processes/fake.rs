@@ -282,7 +282,7 @@ impl Workshop for Fake {
 
     fn set_level(&self, _: Level) {}
 
-    fn report(&self) -> workshop::Report {
+    fn report(&self, _: bool) -> workshop::Report {
         workshop::Report {
             connections: self.0.in_flight.load(Ordering::SeqCst),
             ..workshop::Report::default()

@@ -5,7 +5,6 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
-mod binding_cost;
 mod bindings;
 mod calling;
 mod calling_bindings;

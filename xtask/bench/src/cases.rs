@@ -2,6 +2,7 @@
 
 pub mod blocking;
 pub mod bodies;
+pub mod memory;
 pub mod sizes;
 pub mod starts;
 pub mod swaps;
@@ -11,6 +12,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use crate::server;
+
+/// The plugins of a usual folder.
+const TEN: [&str; 10] = [
+    "acl",
+    "bench-headers",
+    "bot-detection",
+    "fault-injection",
+    "ip-restriction",
+    "key-auth",
+    "limit-req",
+    "response-rewrite",
+    "rewrite",
+    "say",
+];
 
 /// What a case needs.
 #[derive(Debug)]
@@ -32,22 +50,45 @@ impl Setup<'_> {
         self.plugins.join(name)
     }
 
+    /// A folder with ten libraries, the usual number.
+    ///
+    /// # Errors
+    /// One of them was not built.
+    pub fn ten(&self) -> Result<TempDir> {
+        let folder = server::folder()?;
+        for plugin in TEN {
+            let library = self.library(plugin);
+            let name = library.file_name().unwrap_or_default();
+            fs::copy(&library, folder.path().join(name))
+                .with_context(|| library.display().to_string())?;
+        }
+        Ok(folder)
+    }
+
     /// The library of one plugin, with other bytes in the place of some.
     ///
     /// # Errors
     /// It cannot be read, or has no such bytes.
     pub fn patched(&self, plugin: &str, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-        anyhow::ensure!(old.len() == new.len(), "bytes in the place of as many");
-        let mut bytes = fs::read(self.library(plugin))?;
-        let places = bytes.windows(old.len()).enumerate();
-        let places = places.filter(|(_, part)| *part == old);
-        let places: Vec<usize> = places.map(|(at, _)| at).collect();
-        places.first().context("the library has no such bytes")?;
-        for at in places {
-            bytes[at..at + new.len()].copy_from_slice(new);
-        }
-        Ok(bytes)
+        patched(&fs::read(self.library(plugin))?, old, new)
     }
+}
+
+/// A copy with other bytes in the place of some.
+///
+/// # Errors
+/// There are no such bytes.
+pub fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
+    anyhow::ensure!(old.len() == new.len(), "bytes in the place of as many");
+    let places = bytes.windows(old.len()).enumerate();
+    let places = places.filter(|(_, part)| *part == old);
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    places.first().context("the library has no such bytes")?;
+    let mut bytes = bytes.to_vec();
+    for at in places {
+        bytes[at..at + new.len()].copy_from_slice(new);
+    }
+    Ok(bytes)
 }
 
 /// What was measured in one circumstance.
@@ -57,6 +98,8 @@ pub struct Finding {
     pub name: String,
     /// What was measured, with its unit, in the order of showing.
     pub figures: Vec<(&'static str, f64)>,
+    /// What some of them are to be at most.
+    pub targets: Vec<(&'static str, f64)>,
 }
 
 impl Finding {
@@ -65,6 +108,7 @@ impl Finding {
         Self {
             name: name.into(),
             figures: Vec::new(),
+            targets: Vec::new(),
         }
     }
 
@@ -75,6 +119,13 @@ impl Finding {
         self
     }
 
+    /// Says what a figure is to be at most.
+    #[must_use]
+    pub fn at_most(mut self, what: &'static str, target: f64) -> Self {
+        self.targets.push((what, target));
+        self
+    }
+
     /// Its name and the ratio it is judged by, if it has one.
     pub fn ratio(&self) -> Option<(String, f64)> {
         let mut figures = self.figures.iter();
@@ -82,13 +133,19 @@ impl Finding {
         ratio.map(|(_, value)| (self.name.clone(), *value))
     }
 
-    /// A line for people.
-    pub fn line(&self) -> String {
-        let figures = self.figures.iter();
-        let figures: Vec<String> = figures
-            .map(|(what, value)| format!("{what} {value:.2}"))
-            .collect();
-        format!("{:<40} {}", self.name, figures.join(", "))
+    /// Lines for people: the name, then a figure in each.
+    pub fn lines(&self) -> String {
+        let mut lines = self.name.clone();
+        for (what, value) in &self.figures {
+            let digits = if value.abs() < 100.0 { 2 } else { 0 };
+            lines += &format!("\n    {what:<26} {value:>12.digits$}");
+            let mut targets = self.targets.iter();
+            if let Some((_, target)) = targets.find(|(figure, _)| figure == what) {
+                let mark = if value > target { "  <- above" } else { "" };
+                lines += &format!("   (at most {target:.2}){mark}");
+            }
+        }
+        lines
     }
 
     /// As JSON.
@@ -97,7 +154,11 @@ impl Finding {
         let figures: Map<_, _> = figures
             .map(|(what, value)| ((*what).to_owned(), json!((value * 1e3).round() / 1e3)))
             .collect();
-        json!({ "name": self.name, "figures": figures })
+        let targets = self.targets.iter();
+        let targets: Map<_, _> = targets
+            .map(|(what, target)| ((*what).to_owned(), json!(target)))
+            .collect();
+        json!({ "name": self.name, "figures": figures, "at_most": targets })
     }
 }
 
@@ -112,12 +173,13 @@ pub fn measure(name: &str, setup: &Setup<'_>) -> Result<Option<Vec<Finding>>> {
         "swaps" => swaps::measure(setup)?,
         "sizes" => sizes::measure(setup)?,
         "bodies" => bodies::measure(setup)?,
+        "memory" => memory::measure(setup)?,
         _ => return Ok(None),
     }))
 }
 
 /// All names.
-pub const NAMES: [&str; 5] = ["starts", "blocking", "swaps", "sizes", "bodies"];
+pub const NAMES: [&str; 6] = ["starts", "memory", "blocking", "swaps", "sizes", "bodies"];
 
 /// The part of sorted latencies, in microseconds.
 pub fn percentile(latencies: &mut [u32], part: f64) -> f64 {

@@ -66,7 +66,8 @@ struct Options {
     /// Keeps callgrind's counts, for `callgrind_annotate`
     #[arg(long)]
     profile: Option<PathBuf>,
-    /// Measures only these, in this order: `table`, `starts`, `blocking`, `swaps`, `sizes`, `bodies`
+    /// Measures only these, in this order: `table`, `starts`, `memory`, `blocking`, `swaps`, `sizes`,
+    /// `bodies`
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Only tells whether the runner has become slower: for continuous integration
@@ -112,6 +113,7 @@ fn measure_cases(options: &Options) -> Result<()> {
             measure(options)?;
             continue;
         }
+        println!("\n== {name}");
         let findings = cases::measure(name, &setup)?;
         let findings = findings.with_context(|| {
             format!(
@@ -120,7 +122,7 @@ fn measure_cases(options: &Options) -> Result<()> {
             )
         })?;
         for finding in &findings {
-            println!("{}", finding.line());
+            println!("{}", finding.lines());
             ratios.extend(finding.ratio());
         }
         let findings: Vec<_> = findings.iter().map(Finding::json).collect();

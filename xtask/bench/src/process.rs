@@ -15,6 +15,10 @@ pub struct Memory {
     pub rss: u64,
     /// Resident; a page that `n` processes share counts as `1/n`.
     pub pss: u64,
+    /// Resident, and mapped by no other process. What was written to a file a moment ago counts, too.
+    pub private: u64,
+    /// Resident, and of no file: what only the end of the process gives back.
+    pub anonymous: u64,
     /// The largest `rss` of each process so far, added up.
     pub peak: u64,
 }
@@ -22,7 +26,8 @@ pub struct Memory {
 impl Memory {
     /// As JSON.
     pub fn json(&self) -> Value {
-        json!({ "rss": self.rss, "pss": self.pss, "peak_rss": self.peak })
+        json!({ "rss": self.rss, "pss": self.pss, "private": self.private,
+            "anonymous": self.anonymous, "peak_rss": self.peak })
     }
 }
 
@@ -82,6 +87,8 @@ pub fn memory(pid: i32) -> Memory {
         let status = fs::read_to_string(format!("/proc/{each}/status")).unwrap_or_default();
         sum.rss += field(&now, "Rss:");
         sum.pss += field(&now, "Pss:");
+        sum.private += field(&now, "Private_Clean:") + field(&now, "Private_Dirty:");
+        sum.anonymous += field(&now, "Anonymous:");
         sum.peak += field(&status, "VmHWM:");
     }
     sum

@@ -14,7 +14,7 @@ use crate::call::{self, Expected};
 use crate::load::{self, Calls};
 
 /// How long a server may take to answer its first call.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(300);
 
 /// A server process that ends with this value.
 #[derive(Debug)]

@@ -155,6 +155,7 @@ impl Supervisor {
         if self.stopping.is_some() {
             return self.has_left(number);
         }
+        self.recycles.hung_starts = 0;
         self.abandon("the worker before it ended");
         let wait = self.backoff.after(lived);
         tracing::error!(

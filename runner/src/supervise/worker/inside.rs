@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
+
 use super::serving::Serving;
 use super::{memory, states, steps};
 use crate::config::{Binding, Config, Level};
@@ -20,7 +22,8 @@ use crate::request::{host, log_phase};
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
-    GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Sha256, Workshop,
+    Described, GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served,
+    Sha256, Workshop,
 };
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
@@ -195,14 +198,14 @@ impl Workshop for Inside {
         server.map_or(0, Server::stuck_threads)
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, described: bool) -> Report {
         let loaded = self.loaded();
         let names: Vec<_> = loaded.iter().map(|loaded| loaded.mapped.clone()).collect();
         let (confs, memory) = (self.calls.confs(), memory::resident(&names));
         let generations = loaded.iter().map(|loaded| GenerationReport {
             confs: confs.get(&loaded.generation).copied().unwrap_or(0),
             memory: memory.get(&loaded.mapped).copied().unwrap_or(0),
-            ..self.generation(loaded)
+            ..self.generation(loaded, described)
         });
         let server = self.serving.server();
         Report {
@@ -237,11 +240,19 @@ impl Inside {
         Ok(started?)
     }
 
-    fn generation(&self, loaded: &Loaded) -> GenerationReport {
+    fn generation(&self, loaded: &Loaded, described: bool) -> GenerationReport {
         let registry = self.calls.registry();
         let serving = registry.serving(&loaded.plugin).ok();
         let mut alive = registry.alive().into_iter();
         let known = alive.find(|known| known.number == loaded.generation);
+        let told = known.as_ref().filter(|_| described);
+        let described = told.map(|known| Described {
+            about: known.about.clone(),
+            schema: known
+                .schema
+                .as_ref()
+                .map_or(Value::Null, |schema| schema.value().clone()),
+        });
         let counts = known.map(|known| known.tally.counts()).unwrap_or_default();
         GenerationReport {
             generation: loaded.generation,
@@ -254,6 +265,7 @@ impl Inside {
                 text,
                 at: seconds(at),
             }),
+            described,
             ..GenerationReport::default()
         }
     }

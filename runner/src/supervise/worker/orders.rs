@@ -94,8 +94,11 @@ impl Orders {
             },
             ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
             ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
-            ToWorker::Report { sequence } => self.beside("report", move |workshop, sender| {
-                let report = workshop.report();
+            ToWorker::Report {
+                sequence,
+                described,
+            } => self.beside("report", move |workshop, sender| {
+                let report = workshop.report(described);
                 let _ = sender.send(&FromWorker::Report { sequence, report });
             })?,
             ToWorker::Serve { served, settle } => {

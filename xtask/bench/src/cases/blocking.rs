@@ -70,9 +70,11 @@ fn measure_one(setup: &Setup<'_>, name: &str, sleeper: &[u8]) -> Result<Finding>
     Ok(Finding::new(name)
         .with("quick p99 quiet, us", quiet)
         .with("from the first call, us", percentile(&mut first, 0.99))
+        .at_most("from the first call, us", 10_000.0)
         .with("longest, us", percentile(&mut first, 1.0))
         .with("later, us", later)
         .with("later against quiet", later / quiet)
+        .at_most("later against quiet", 3.0)
         .with("calls that slept", slept as f64))
 }
 

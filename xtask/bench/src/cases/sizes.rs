@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -10,7 +11,7 @@ use e2e::message::{PREPARE_CONF, prepare_payload};
 use tempfile::TempDir;
 
 use super::starts::first_answer;
-use super::{Finding, Setup};
+use super::{Finding, Setup, patched};
 use crate::call;
 use crate::load::{self, Calls, Load};
 use crate::process;
@@ -25,6 +26,9 @@ const TOKENS: usize = 100_000;
 const BINDINGS: usize = 10_000;
 const PLUGINS: usize = 1_000;
 
+/// A call may cost so many times the usual one.
+const LIMIT: f64 = 1.3;
+
 /// Measures them one after the other.
 ///
 /// # Errors
@@ -34,17 +38,30 @@ pub fn measure(setup: &Setup<'_>) -> Result<Vec<Finding>> {
     first_answer(&server)?;
     let usual = row(&server, "usual", calls(&server, 1)?);
     let mut chain = row(&server, "chain", calls(&server, CHAIN)?);
-    let mut findings = vec![compare(setup, &usual, &chain, "50 plugins in the chain")?];
+    let long = compare(setup, &usual, &chain, "50 plugins in the chain")?;
+    let mut findings = vec![per(long, CHAIN - 1, "ns/further plugin")];
     chain.calls = calls(&server, 1)?;
     let conf = [("bench-headers".to_owned(), "{}".to_owned())];
     let token = load::prepare(&server.socket(), &conf)?;
     chain.calls[0].request = call::with_headers(token, HEADERS)?;
-    findings.push(compare(setup, &usual, &chain, "300 headers")?);
+    let many = compare(setup, &usual, &chain, "300 headers")?;
+    findings.push(per(many, HEADERS - 10, "ns/further header"));
     findings.push(connections(setup, &server, &usual)?);
     findings.push(tokens(setup, &usual)?);
     findings.push(bindings(setup)?);
     findings.push(plugins(setup, &usual)?);
     Ok(findings)
+}
+
+/// What each of `more` things adds.
+fn per(finding: Finding, more: usize, what: &'static str) -> Finding {
+    let value = |name: &str| {
+        let mut figures = finding.figures.iter();
+        let found = figures.find(|(figure, _)| *figure == name);
+        found.map_or(f64::NAN, |(_, value)| *value)
+    };
+    let each = (value("CPU us/call") - value("usual")) * 1e3 / more as f64;
+    finding.with(what, each)
 }
 
 fn calls(server: &Server, length: usize) -> Result<Vec<Calls>> {
@@ -81,23 +98,26 @@ fn compare(setup: &Setup<'_>, usual: &Row, other: &Row, name: &str) -> Result<Fi
 }
 
 fn connections(setup: &Setup<'_>, server: &Server, usual: &Row) -> Result<Finding> {
-    let before = process::memory(server.pid()).rss;
+    let before = process::memory(server.pid()).anonymous;
     let idle = Load::new(&server.socket(), &usual.calls, MANY_CONNECTIONS)?;
     // All are accepted once the last one is.
     load::one_call(&server.socket(), &usual.calls[0])?;
-    let each = process::memory(server.pid()).rss.saturating_sub(before);
+    let each = process::memory(server.pid())
+        .anonymous
+        .saturating_sub(before);
     drop(idle);
     let mut many = usual.clone();
     many.connections = Some(MANY_CONNECTIONS);
     let name = format!("{MANY_CONNECTIONS} connections");
     let finding = compare(setup, usual, &many, &name)?;
+    let finding = finding.at_most("CPU ratio", LIMIT);
     Ok(finding.with("bytes/idle conn.", each as f64 / MANY_CONNECTIONS as f64))
 }
 
 fn tokens(setup: &Setup<'_>, usual: &Row) -> Result<Finding> {
     let server = Server::runner(setup.runner, setup.plugins, &[], &[])?;
     first_answer(&server)?;
-    let before = process::memory(server.pid()).rss;
+    let before = process::memory(server.pid()).anonymous;
     let mut stream = load::connect(&server.socket())?;
     let started = Instant::now();
     let mut calls = Vec::new();
@@ -108,10 +128,13 @@ fn tokens(setup: &Setup<'_>, usual: &Row) -> Result<Finding> {
         }
     }
     let each = started.elapsed().as_secs_f64() * 1e6 / TOKENS as f64;
-    let memory = process::memory(server.pid()).rss.saturating_sub(before);
+    let memory = process::memory(server.pid())
+        .anonymous
+        .saturating_sub(before);
     let other = row(&server, "tokens", calls);
     let finding = compare(setup, usual, &other, "100,000 tokens")?;
     Ok(finding
+        .at_most("CPU ratio", LIMIT)
         .with("bytes/token", memory as f64 / TOKENS as f64)
         .with("us/PREPARE_CONF", each))
 }
@@ -128,7 +151,8 @@ fn bindings(setup: &Setup<'_>) -> Result<Finding> {
     let many = bound(setup, BINDINGS)?;
     let few = row(&few, "few", calls(&few, 1)?);
     let row = row(&many, "many", calls(&many, 1)?);
-    compare(setup, &few, &row, "10,000 bindings against 10")
+    let finding = compare(setup, &few, &row, "10,000 bindings against 10")?;
+    Ok(finding.at_most("CPU ratio", LIMIT))
 }
 
 fn bound(setup: &Setup<'_>, count: usize) -> Result<Server> {
@@ -156,21 +180,29 @@ fn plugins(setup: &Setup<'_>, usual: &Row) -> Result<Finding> {
     let other = row(&server, "plugins", calls(&server, 1)?);
     let finding = compare(setup, usual, &other, "1,000 plugins")?;
     Ok(finding
+        .at_most("CPU ratio", LIMIT)
         .with("cold start, ms", cold)
         .with("cached start, ms", cached)
-        .with("RSS, MB", memory.rss as f64 / 1e6))
+        .with("resident, MB", memory.rss as f64 / 1e6)
+        .with("of no file, MB", memory.anonymous as f64 / 1e6))
 }
 
-/// The same plugin under as many names.
+/// The same plugin under as many names, without what debuggers need where this machine can take that out.
 fn many_plugins(setup: &Setup<'_>) -> Result<TempDir> {
     let folder = server::folder()?;
     let (name, library) = ("bench-headers", setup.library("bench-headers"));
-    fs::copy(&library, folder.path().join("libbench_headers.so"))
-        .with_context(|| library.display().to_string())?;
+    let first = folder.path().join("libbench_headers.so");
+    fs::copy(&library, &first).with_context(|| library.display().to_string())?;
+    // Without the tool they are only larger.
+    let _ = Command::new("strip")
+        .arg("--strip-debug")
+        .arg(&first)
+        .status();
     for number in 1..PLUGINS {
         let other = format!("bench-h{number:06}");
-        let bytes = setup.patched(name, name.as_bytes(), other.as_bytes())?;
+        let bytes = patched(&fs::read(&first)?, name.as_bytes(), other.as_bytes())?;
         fs::write(folder.path().join(format!("lib{number}.so")), bytes)?;
     }
+    std::thread::park_timeout(Duration::from_secs(1));
     Ok(folder)
 }

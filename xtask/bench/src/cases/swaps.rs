@@ -69,6 +69,7 @@ pub fn measure(setup: &Setup<'_>) -> Result<Vec<Finding>> {
             .with("p99 quiet, us", quiet)
             .with("p99 swapping, us", busy)
             .with("p99 ratio", busy / quiet)
+            .at_most("p99 ratio", 1.5)
             .with("calls/s ratio", rates[1] / rates[0])
             .with("swaps", swaps as f64)
             .with("failures", 0.0),

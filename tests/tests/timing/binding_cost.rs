@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::thread;
 
+use e2e::bindings::{of, says, start};
 use e2e::gateway::Gateway;
 use e2e::message::{Question, Request};
 use e2e::runner::Runner;
@@ -12,12 +13,12 @@ use e2e::runner::Runner;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::bindings::{of, says, start};
-
 /// Calls of a turn: few, so that a pair of turns meets the same machine.
 const CALLS: usize = 25;
 /// Odd: the ratio in the middle counts.
 const TURNS: usize = 41;
+
+const ATTEMPTS: usize = 3;
 
 /// A runner with some bindings, and a connection to it.
 struct Bound {
@@ -123,7 +124,9 @@ fn compare() {
     stay_on_one_processor([&few, &many].map(|bound| bound.runner.worker()));
     // With a plan that is kept, and with one that has to be made: each call comes from a service of its own.
     for new_services in [false, true] {
-        let ratio = ratio(&mut few, &mut many, new_services);
+        // What else runs on the machine only ever adds to it.
+        let attempts = (0..ATTEMPTS).map(|_| ratio(&mut few, &mut many, new_services));
+        let ratio = attempts.reduce(f64::min).unwrap();
         assert!(
             ratio < 1.5,
             "{ratio:.2} times the processor time, new services: {new_services}"
@@ -133,6 +136,7 @@ fn compare() {
 
 #[test]
 fn ten_thousand_bindings_cost_a_call_as_much_as_ten() {
+    let _alone = crate::alone();
     // The test's own thread may be the harness's, which has other tests to run.
     let compared = thread::spawn(compare).join();
     compared.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
