@@ -55,7 +55,7 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     }
     let archive = pack(&folder, &name)?;
     let glibc = needed.map(|(major, minor)| format!("{major}.{minor}"));
-    smoke::run(&archive, &name, glibc.as_deref(), manner != Manner::Debug)?;
+    smoke::run(&archive, &name, glibc.as_deref(), manner)?;
     if twice {
         again::compare(&archive, manner.arguments(), &time_of_the_commit())?;
     }
