@@ -129,6 +129,15 @@ impl<'call> Call<'call> {
         }
     }
 
+    /// Says which credential the client came with, where no consumer belongs to it or one is known already. Where both are
+    /// to be said, [`Call::set_consumer`] does it.
+    ///
+    /// # Errors
+    /// The runner refuses the value.
+    pub fn set_credential(&mut self, credential: impl AsRef<[u8]>) -> Result<()> {
+        self.caller.set_text(text::CREDENTIAL, credential.as_ref())
+    }
+
     /// The groups of the consumer, as an authentication plugin has set them.
     pub fn groups(&self) -> impl Iterator<Item = Value<'call>> + '_ {
         self.entries(map::GROUPS).map(|(name, _)| name)

@@ -49,6 +49,7 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
 }
 
 /// A header's name is a token (RFC 9110, 5.6.2).
+#[inline]
 pub fn header_name(name: &[u8]) -> Checked {
     if name.is_empty() {
         return Err("a header needs a name".to_owned());
@@ -64,6 +65,7 @@ pub fn header_name(name: &[u8]) -> Checked {
 }
 
 /// A header's value has no CR, LF or NUL: they would end the header.
+#[inline]
 pub fn header_value(name: &[u8], value: &[u8]) -> Checked {
     let ends_it = |byte: &&u8| matches!(**byte, b'\r' | b'\n' | 0);
     // First all bytes, without a way out in between: the compiler takes sixteen at a time then.
@@ -117,6 +119,7 @@ pub fn answer_status(status: u16) -> Checked {
 }
 
 /// A change of a header on its way to the upstream. `values`: how many the name has now.
+#[inline]
 pub fn request_header_edit(edit: u32, name: &[u8], value: &[u8], values: usize) -> Checked {
     header_name(name)?;
     not_the_connections(name, "a request")?;
@@ -217,6 +220,7 @@ fn body_len(body: &[u8]) -> Checked {
     }
 }
 
+#[inline]
 fn not_the_connections(name: &[u8], message: &str) -> Checked {
     // One look at the first letter spares most names the rest.
     match name.first() {
@@ -260,6 +264,7 @@ fn sent_value(name: &[u8], value: &[u8]) -> Checked {
     header_value(name, value)
 }
 
+#[inline]
 fn is_token(byte: u8) -> bool {
     const TOKEN: [bool; 256] = {
         let mut token = [false; 256];

@@ -21,8 +21,8 @@ pub use finding::{Finding, Level};
 pub use glibc::Glibc;
 pub use report::text;
 
-use crate::call::{Outcome, Sample};
-use crate::config::Config;
+use crate::call::{Belongs, Bound, Outcome, Sample};
+use crate::config::{Binding, Config};
 use crate::plugins::metadata::About;
 use crate::supervise::rehearsal::Timed;
 use crate::telemetry::Lines;
@@ -42,6 +42,12 @@ pub struct Options {
     pub conf: Option<String>,
     /// Run this call through it.
     pub sample: Option<Sample>,
+    /// Those that name its plugin configure it, and apply to the sample call. Others are of plugins that are not here.
+    pub bindings: Vec<Binding>,
+    /// What the sample call belongs to.
+    pub belongs: Belongs,
+    /// The sample call comes after the gateway's own plugins.
+    pub after: bool,
 }
 
 /// A sample call.
@@ -49,6 +55,10 @@ pub struct Options {
 pub struct Called {
     /// `GET /`
     pub call: String,
+    /// The bindings that may apply to it.
+    pub bound: Vec<Bound>,
+    /// What else is to say of it.
+    pub note: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
     /// Nanoseconds of the first one.
@@ -68,6 +78,9 @@ pub struct Report {
     pub metadata_only: bool,
     /// Bytes.
     pub size: u64,
+    /// Its tables could be read; else nothing but its size is known.
+    #[serde(skip)]
+    pub is_read: bool,
     /// Bytes of debug information among them.
     pub debug_info: u64,
     /// Hash of the file, as `plugins.allow` wants it.

@@ -165,6 +165,8 @@ pub struct Bindings {
 pub struct Calls {
     /// A call that has no answer by then is answered with an ERROR.
     pub deadline: Duration,
+    /// The same when we are asked to stop, counted from then; also for handing over connections.
+    pub stop_deadline: Duration,
 }
 
 /// The process that runs the plugins.
@@ -285,6 +287,8 @@ impl Default for Calls {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(10),
+            // Gateway: SIGKILL comes 1 s after SIGTERM.
+            stop_deadline: Duration::from_millis(700),
         }
     }
 }

@@ -15,3 +15,4 @@ pub mod frame;
 #[rustfmt::skip]
 pub mod generated;
 pub mod message;
+pub mod payload;

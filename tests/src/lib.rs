@@ -8,6 +8,7 @@
 )]
 
 pub mod artifacts; // the runner and the libraries, built once
+pub mod bindings; // a file with bindings
 pub mod captures; // what a real gateway was recorded to send
 pub mod command; // commands that ask a running runner
 pub mod dev; // the local gateway as a child process

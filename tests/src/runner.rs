@@ -144,11 +144,11 @@ impl Setup {
     pub fn start(self) -> Runner {
         let mut runner = self.spawn();
         let socket = runner.setup.socket();
-        wait::until("the runner accepts", || {
+        wait::until_ok("the runner accepts", || {
             if let Some(status) = runner.child.try_wait().unwrap() {
                 panic!("the runner ended at once: {status}");
             }
-            UnixStream::connect(&socket).ok()
+            UnixStream::connect(&socket)
         });
         runner
     }

@@ -1,8 +1,11 @@
 //! Makes the archive that people download: the program, the example plugins, configuration, completions, licence and
 //! checksums. Tries it from an empty folder before it says that it is there.
 
+mod again;
+pub mod api;
 mod build;
 mod smoke;
+mod traces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::cargo;
-use build::{Built, Manner};
+use build::{BASELINE, Built, Manner};
 
 /// What stands in the archive beside what is built: file of the project, file in the archive.
 const FILES: [(&str, &str); 6] = [
@@ -33,7 +36,7 @@ const SHELLS: [(&str, &str); 3] = [
 /// # Errors
 /// An argument is unknown, something does not build, or the archive does not work from an empty folder.
 pub fn run(arguments: Vec<String>) -> Result<()> {
-    let manner = manner(arguments)?;
+    let Order { manner, twice } = order(arguments)?;
     let built = build::all(&manner)?;
     let folder = cargo::target_folder()?.join("dist");
     let suffix = match manner {
@@ -42,12 +45,36 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     };
     let name = format!("plugin-runner-{}-{}{suffix}", built.version, built.target);
     let staged = stage(&built, &folder, &name)?;
-    let needed = newest_glibc(&staged)?;
+    let programs = programs(&staged)?;
+    let needed = newest_glibc(&programs)?;
+    if manner != Manner::Debug {
+        traces::none_in(&programs)?;
+    }
+    if manner == Manner::Baseline {
+        keep_to_the_baseline(needed)?;
+    }
     let archive = pack(&folder, &name)?;
-    smoke::run(&archive, &name, needed.as_deref())?;
-    println!("\n{}", archive.display());
-    println!("{} bytes", fs::metadata(&archive)?.len());
-    match needed {
+    let glibc = needed.map(|(major, minor)| format!("{major}.{minor}"));
+    smoke::run(&archive, &name, glibc.as_deref(), manner)?;
+    if twice {
+        again::compare(&archive, manner.arguments(), &time_of_the_commit())?;
+    }
+    tell(&archive, &staged, &programs, glibc.as_deref())
+}
+
+/// What came out: sizes, and what it needs.
+fn tell(archive: &Path, staged: &Path, programs: &[PathBuf], glibc: Option<&str>) -> Result<()> {
+    println!();
+    for file in programs {
+        let name = file.strip_prefix(staged)?.display();
+        println!("{:>12} bytes  {name}", fs::metadata(file)?.len());
+    }
+    println!(
+        "{:>12} bytes  {}",
+        fs::metadata(archive)?.len(),
+        archive.display()
+    );
+    match glibc {
         Some(version) => {
             println!("needs glibc {version} or newer, by the symbols that it asks for")
         }
@@ -56,19 +83,36 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn manner(arguments: Vec<String>) -> Result<Manner> {
-    let (mut here, mut debug) = (false, false);
+fn keep_to_the_baseline(needed: Option<(u32, u32)>) -> Result<()> {
+    let (major, minor) = BASELINE.split_once('.').context("the baseline")?;
+    let baseline = (major.parse()?, minor.parse()?);
+    match needed.filter(|needed| *needed > baseline) {
+        Some((major, minor)) => bail!("it needs glibc {major}.{minor}, and {BASELINE} is promised"),
+        None => Ok(()),
+    }
+}
+
+/// What was asked for.
+struct Order {
+    manner: Manner,
+    twice: bool,
+}
+
+fn order(arguments: Vec<String>) -> Result<Order> {
+    let (mut here, mut debug, mut twice) = (false, false, false);
     for argument in arguments {
         match argument.as_str() {
+            "--twice" => twice = true,
             "--here" => here = true,
             "--debug" => debug = true,
             _ => crate::no_more("dist", &[argument])?,
         }
     }
-    Ok(match debug {
+    let manner = match debug {
         true => Manner::Debug,
         false => Manner::choose(here),
-    })
+    };
+    Ok(Order { manner, twice })
 }
 
 /// Lays everything into a fresh folder.
@@ -101,6 +145,7 @@ fn stage(built: &Built, folder: &Path, name: &str) -> Result<PathBuf> {
         }
         fs::write(staged.join("completions").join(file), output.stdout)?;
     }
+    api::lay(&staged)?;
     checksums(&staged)?;
     Ok(staged)
 }
@@ -182,17 +227,22 @@ fn time_of_the_commit() -> String {
 }
 
 /// The newest version of glibc that a symbol of any of the programs and libraries wants.
-fn newest_glibc(staged: &Path) -> Result<Option<String>> {
+fn newest_glibc(programs: &[PathBuf]) -> Result<Option<(u32, u32)>> {
+    let mut newest: Option<(u32, u32)> = None;
+    for file in programs {
+        newest = newest.max(versions(&fs::read(file)?).max());
+    }
+    Ok(newest)
+}
+
+/// The programs and libraries among what was laid.
+fn programs(staged: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     files_in(staged, staged, &mut files)?;
-    let mut newest: Option<(u32, u32)> = None;
-    for file in files {
-        let bytes = fs::read(staged.join(file))?;
-        if bytes.starts_with(b"\x7fELF") {
-            newest = newest.max(versions(&bytes).max());
-        }
-    }
-    Ok(newest.map(|(major, minor)| format!("{major}.{minor}")))
+    let mut files: Vec<_> = files.into_iter().map(|file| staged.join(file)).collect();
+    files.retain(|file| traces::is_elf(file));
+    files.sort();
+    Ok(files)
 }
 
 /// The names of glibc's symbol versions in a file. They stand in its string table, each ended by a zero; a text of
@@ -215,5 +265,28 @@ mod tests {
         let bytes = b"\0GLIBC_2.9\0GLIBC_2.28\0GLIBC_2.2.5\0GLIBC_PRIVATE\0xGLIBC_9.9\0";
         assert_eq!(versions(bytes).max(), Some((2, 28)));
         assert_eq!(versions(b"none").max(), None);
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_archive_whenever_and_in_which_order_it_was_laid() {
+        let folder =
+            std::env::temp_dir().join(format!("plugin-runner-pack-{}", std::process::id()));
+        let pack_it = |names: [&str; 2], age: u64| {
+            let staged = folder.join("packed");
+            fs::create_dir_all(&staged).unwrap();
+            for name in names {
+                let file = staged.join(name);
+                fs::write(&file, name).unwrap();
+                let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+                let file = fs::File::options().append(true).open(file).unwrap();
+                file.set_modified(time).unwrap();
+            }
+            let archive = pack(&folder, "packed").unwrap();
+            fs::remove_dir_all(&staged).unwrap();
+            fs::read(archive).unwrap()
+        };
+        let (first, second) = (pack_it(["a", "b"], 0), pack_it(["b", "a"], 86_400));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(first == second, "the archives differ");
     }
 }

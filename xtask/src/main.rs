@@ -50,7 +50,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "dist",
-        arguments: "[--here] [--debug]",
+        arguments: "[--here] [--debug] [--twice]",
         about: "make the archive that people download, and try it from an empty folder",
         run: dist::run,
     },

@@ -91,12 +91,12 @@ pub fn middle(folder: &Path, runner: &Path, target: &Path) -> Result<()> {
     walk.end()
 }
 
-/// The commands of the README's chapter.
+/// The commands of the README's chapter, up to its first part.
 fn lines() -> Result<Vec<String>> {
     let readme = fs::read_to_string(cargo::root().join("README.md"))?;
     let chapter = readme.split_once(CHAPTER).map(|(_, chapter)| chapter);
     let chapter = chapter.with_context(|| format!("the README has no `{CHAPTER}`"))?;
-    let chapter = chapter.split("\n## ").next().unwrap_or(chapter);
+    let chapter = chapter.split("\n##").next().unwrap_or(chapter);
     let blocks = chapter.split("```sh\n").skip(1);
     let blocks = blocks.filter_map(|block| block.split("```").next());
     let lines = blocks

@@ -30,6 +30,9 @@ pub struct Config {
     /// Authenticates this consumer in `access`.
     #[serde(default)]
     consumer: Option<String>,
+    /// Accepts this credential in `access`, also without a consumer.
+    #[serde(default)]
+    credential: Option<String>,
     /// Puts the client into these groups in `access`.
     #[serde(default)]
     groups: Vec<String>,
@@ -101,6 +104,9 @@ impl Plugin for Tracer {
     fn access(&self, config: &Config, request: &mut Request<'_>) -> Result<Next> {
         if let Some(consumer) = &config.consumer {
             request.set_consumer(consumer, None)?;
+        }
+        if let Some(credential) = &config.credential {
+            request.set_credential(credential)?;
         }
         for group in &config.groups {
             request.add_group(group)?;

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::Sample;
+use super::{Bound, Sample, bound};
+use crate::config::Binding;
 use crate::dev::frames::{self, Action, Entry};
 use crate::protocol::frame::{self, kind};
 use crate::request::step::{Change, Decided, Logged, Step};
@@ -20,6 +21,10 @@ pub struct Report<'a> {
     pub call: String,
     /// Each plugin of the chain, with the reason if it cannot run.
     pub plugins: Vec<Plugin<'a>>,
+    /// The bindings that may apply to it.
+    pub bound: Vec<Bound>,
+    /// What else is to say of it.
+    pub note: Option<String>,
     /// What was asked of the gateway before the first phase.
     pub declared: &'a [String],
     /// The phases that ran, in order.
@@ -137,8 +142,8 @@ fn body(bytes: &[u8]) -> Option<String> {
 }
 
 impl<'a> Report<'a> {
-    /// Of a rehearsal.
-    pub fn of(sample: &Sample, rehearsed: &'a Rehearsed) -> Self {
+    /// Of a rehearsal with these bindings.
+    pub fn of(sample: &Sample, bindings: &[Binding], rehearsed: &'a Rehearsed) -> Self {
         let configured = rehearsed
             .configured
             .iter()
@@ -152,6 +157,8 @@ impl<'a> Report<'a> {
                     refused: refused.as_deref(),
                 })
                 .collect(),
+            bound: bound(bindings, rehearsed.configured.as_ref()),
+            note: None,
             declared: called.map_or(&[], |called| &called.declared),
             steps: &rehearsed.steps,
             outcome: Outcome::of(&rehearsed.reply),
@@ -184,6 +191,14 @@ pub fn text(report: &Report<'_>, colours: bool) -> String {
             ));
         }
     }
+    for bound in &report.bound {
+        let text = bound.text();
+        lines.push(match bound.refused {
+            Some(_) => paint("31", text),
+            None => text,
+        });
+    }
+    lines.extend(report.note.iter().map(|note| format!("  note: {note}")));
     if !report.declared.is_empty() {
         lines.push(format!("  asked before: {}", report.declared.join(", ")));
     }

@@ -12,8 +12,9 @@
 use std::net::IpAddr;
 
 use crate::dev::frames::{self, Asked};
+use crate::request::hook::Hook;
 
-/// The key of a chain that runs before the gateway's own plugins.
+/// The key of a chain without a call.
 pub(super) const BEFORE: &str = "route#call#ext-plugin-pre-req#1";
 
 /// A call.
@@ -26,6 +27,7 @@ pub struct Sample {
     variables: Vec<(String, String)>,
     address: IpAddr,
     after: bool,
+    route: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl Sample {
             variables: Vec::new(),
             address: [127, 0, 0, 1].into(),
             after: false,
+            route: "call".to_owned(),
         }
     }
 
@@ -169,6 +172,12 @@ impl Sample {
         Ok(())
     }
 
+    /// A variable of the gateway.
+    pub fn set_variable(&mut self, name: &[u8], value: &str) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        self.variables.push((name, value.to_owned()));
+    }
+
     /// The body.
     pub fn set_body(&mut self, body: Vec<u8>) {
         self.body = Some(body);
@@ -197,13 +206,28 @@ impl Sample {
         self.after = true;
     }
 
-    /// The gateway's key of the chain that it goes through.
-    pub(super) fn route_key(&self) -> &'static str {
+    /// Id of the gateway's route.
+    pub fn set_route(&mut self, route: &str) {
+        route.clone_into(&mut self.route);
+    }
+
+    /// Where the gateway calls from.
+    pub fn hook(&self) -> Hook {
         match (&self.kind, self.after) {
-            (Kind::Response { .. }, _) => "route#call#ext-plugin-post-resp#1",
-            (Kind::Request { .. }, true) => "route#call#ext-plugin-post-req#1",
-            (Kind::Request { .. }, false) => BEFORE,
+            (Kind::Response { .. }, _) => Hook::Response,
+            (Kind::Request { .. }, true) => Hook::PostRequest,
+            (Kind::Request { .. }, false) => Hook::PreRequest,
         }
+    }
+
+    /// The gateway's key of the chain that it goes through.
+    pub(super) fn route_key(&self) -> String {
+        let plugin = match self.hook() {
+            Hook::Response => "ext-plugin-post-resp",
+            Hook::PostRequest => "ext-plugin-post-req",
+            Hook::PreRequest => "ext-plugin-pre-req",
+        };
+        format!("route#{}#{plugin}#1", self.route)
     }
 
     /// What the gateway would answer to questions.

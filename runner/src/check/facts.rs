@@ -21,7 +21,7 @@ use crate::supervise::workshop::Sha256;
 /// Names that are told of many.
 const TOLD: usize = 4;
 /// Debug information beyond this, and beyond half of the file, is worth a note.
-const LARGE: u64 = 16 << 20;
+const LARGE: u64 = 4 << 20;
 
 /// The bytes of a file; `None` if there are none, with a finding.
 pub(super) fn read(file: &Path, report: &mut Report) -> Option<Vec<u8>> {
@@ -48,11 +48,13 @@ pub(super) fn describe(bytes: &[u8], options: &Options, report: &mut Report) -> 
     let foreign = match elf::check(bytes) {
         Ok(()) => false,
         Err(error) => {
-            let is_machine = matches!(error, ElfError::Machine { .. });
-            report.add(of_elf(&error, options));
-            if !is_machine {
+            // Of 32 bits, or cut short: then nothing is known of it, not even whether it has metadata.
+            let is_readable = Dynamic::read(bytes).is_ok();
+            if !matches!(error, ElfError::Machine { .. }) || !is_readable {
+                report.add(of_elf(&error, None));
                 return false;
             }
+            report.add(of_elf(&error, Some(options)));
             true
         }
     };
@@ -60,6 +62,7 @@ pub(super) fn describe(bytes: &[u8], options: &Options, report: &mut Report) -> 
     let Ok(dynamic) = Dynamic::read(bytes) else {
         return true;
     };
+    report.is_read = true;
     report.debug_info = dynamic.debug_info;
     report.needed = dynamic.needed.clone();
     report.exported = dynamic.exported.iter().map(|it| it.name.clone()).collect();
@@ -72,7 +75,8 @@ pub(super) fn describe(bytes: &[u8], options: &Options, report: &mut Report) -> 
     true
 }
 
-fn of_elf(error: &ElfError, options: &Options) -> Finding {
+/// With `options`, a file for another machine may be looked at from here.
+fn of_elf(error: &ElfError, options: Option<&Options>) -> Finding {
     let kind = match error {
         ElfError::NotElf => &kinds::NOT_ELF,
         ElfError::Truncated { .. } => &kinds::TRUNCATED,
@@ -82,7 +86,9 @@ fn of_elf(error: &ElfError, options: &Options) -> Finding {
     };
     let finding = Finding::new(kind, error.to_string());
     match error {
-        ElfError::Machine { .. } if options.metadata_only => finding.at(Level::Note),
+        ElfError::Machine { .. } if options.is_some_and(|options| options.metadata_only) => {
+            finding.at(Level::Note)
+        }
         _ => finding,
     }
 }

@@ -71,6 +71,9 @@ kinds! {
     MISSING_LIBRARY = Warning "linker/missing-library",
         "It was not found in the usual folders; without it the library cannot be opened.",
         "Install it where the runner runs, or link it into the plugin (`static` features of -sys crates).";
+    UNDEFINED = Error "linker/undefined-symbol",
+        "The library calls a function that neither it nor a shared library that it needs has, so it cannot be opened.",
+        "Link what has the function: `cargo:rustc-link-lib=NAME` in build.rs, or the -sys crate's feature; `needs` above lists what is linked.";
     ORIGIN = Warning "linker/origin",
         "The runner opens a private copy from another folder, where `$ORIGIN` leads nowhere.",
         "Install the libraries in a folder of the system, or link them into the plugin.";
@@ -86,13 +89,13 @@ kinds! {
     // What it shows of its builder.
     HOME = Warning "paths/home",
         "Panic messages and logs show them to whoever has the file.",
-        "RUSTFLAGS=\"--remap-path-prefix=$HOME/.cargo=cargo --remap-path-prefix=$PWD=.\" cargo build --release";
+        "RUSTFLAGS=\"--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$PWD=.\" cargo build --release";
     HOME_IN_DEBUG_INFO = Note "paths/home-in-debug-info",
         "Debug information names them; whoever has the file can read it.",
         "As for panics: --remap-path-prefix; or `strip = \"debuginfo\"` in the profile, at the cost of line numbers in backtraces.";
     LARGE_DEBUG_INFO = Note "size/debug-info",
         "Copying and hashing it takes longer than need be; it is not loaded into memory.",
-        "debug = \"line-tables-only\" in [profile.release] keeps file and line in backtraces.";
+        "strip = \"debuginfo\" in [profile.release]: names of functions stay for backtraces and gdb, and a panic says its file and line itself.";
     STRIPPED = Note "size/stripped",
         "Backtraces of panics and debuggers show addresses instead of names.",
         "Leave `strip` out of the profile, or say strip = \"debuginfo\".";

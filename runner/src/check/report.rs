@@ -46,10 +46,11 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     }
     if report.size > 0 {
         let debug = match report.debug_info {
-            0 => "no debug information".to_owned(),
-            bytes => format!("{} of it debug information", size(bytes)),
+            _ if !report.is_read => String::new(),
+            0 => ", no debug information".to_owned(),
+            bytes => format!(", {} of it debug information", size(bytes)),
         };
-        rows.push(("file", format!("{}, {debug}", size(report.size))));
+        rows.push(("file", format!("{}{debug}", size(report.size))));
         rows.push(("sha256", report.sha256.clone()));
     }
     if let Some(glibc) = report.glibc {
@@ -81,6 +82,9 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
     }
     if let Some(call) = &report.call {
         rows.push(("call", called(call)));
+        let bound = call.bound.iter();
+        rows.extend(bound.map(|bound| ("", bound.text().trim().to_owned())));
+        rows.extend(call.note.iter().map(|note| ("", format!("note: {note}"))));
     }
     rows
 }

@@ -7,8 +7,10 @@ use std::time::Instant;
 use super::finding::Finding;
 use super::{Called, Options, Report, kinds};
 use crate::call::{self, Outcome, Run, Sample};
+use crate::config::Binding;
 use crate::dev::frames;
 use crate::plugins::instance::Purpose;
+use crate::request::binder;
 use crate::supervise::rehearsal::{Broken, Copy, Rehearsed};
 use crate::supervise::trial::{self, Tried};
 use crate::supervise::workshop::Refusal;
@@ -54,29 +56,67 @@ fn passed(
     rehearse(file, options, refusals.is_empty(), lines, report);
 }
 
+/// As the runner would: those of routes, then those of bindings.
 fn confs(options: &Options, report: &Report) -> Vec<Vec<u8>> {
-    let Some(conf) = &options.conf else {
-        return Vec::new();
-    };
     let names = report.plugins.iter().map(|about| about.name.clone());
-    names
-        .map(|name| frames::prepare_conf(ROUTE_KEY, &[(name, conf.clone())]))
-        .collect()
+    let of_route = options.conf.iter().flat_map(|conf| {
+        let names = names.clone();
+        names.map(|name| frames::prepare_conf(ROUTE_KEY, &[(name, conf.clone())]))
+    });
+    let bindings = bindings(options, report);
+    let of_bindings = bindings.map(|binding| {
+        let (name, value) = (binding.plugin.clone(), binding.config.to_string());
+        frames::prepare_conf(&binding_key(binding), &[(name, value)])
+    });
+    of_route.chain(of_bindings).collect()
 }
 
+/// Those of its plugins.
+fn bindings<'a>(options: &'a Options, report: &Report) -> impl Iterator<Item = &'a Binding> {
+    let names = report.plugins.iter().map(|about| about.name.clone());
+    let names: Vec<String> = names.collect();
+    let bindings = options.bindings.iter();
+    bindings.filter(move |binding| names.contains(&binding.plugin))
+}
+
+/// The runner's key of a binding, and where it stands.
+fn binding_key(binding: &Binding) -> String {
+    let key = binder::conf(binding).route_key;
+    format!("line {} of the bindings ({key})", binding.line)
+}
+
+/// The linker's own refusals are mended elsewhere than in the plugin's code, and its hint is for who has not asked `check`.
 fn refused(refusal: Refusal) -> Finding {
-    Finding::new(&kinds::REFUSED, refusal.cause).mended_by(refusal.hint)
+    let Refusal { cause, hint } = refusal;
+    if cause.contains("undefined symbol") {
+        return Finding::new(&kinds::UNDEFINED, cause);
+    }
+    if cause.contains("cannot open shared object file") {
+        let hint = kinds::MISSING_LIBRARY.mend.to_owned();
+        return Finding::new(&kinds::REFUSED, cause).mended_by(Some(hint));
+    }
+    Finding::new(&kinds::REFUSED, cause).mended_by(hint)
 }
 
 /// Asks for the schema and, if a configuration or a sample was given, runs a call.
 fn rehearse(file: &Path, options: &Options, calls: bool, lines: &Lines, report: &mut Report) {
-    let sample = options.sample.clone();
-    let sample = sample.or_else(|| options.conf.as_ref().and_then(|_| any_sample(report)));
-    let sample = sample.filter(|_| calls);
-    let conf = options.conf.clone().unwrap_or_default();
+    let sample = sample(options, report).filter(|_| calls);
+    let bound: Vec<Binding> = match &sample {
+        Some(sample) => {
+            let its = bindings(options, report).cloned().collect();
+            options.belongs.applying(its, sample.hook())
+        }
+        None => Vec::new(),
+    };
+    // What bindings configure needs no conf of the route's own, which would replace them.
+    let has_bindings = bindings(options, report).next().is_some();
+    let conf = options.conf.clone();
+    let conf = conf.or_else(|| (!has_bindings).then(String::new));
     let names = report.plugins.iter().map(|about| about.name.clone());
     let names = names.filter(|_| sample.is_some());
-    let chain: Vec<_> = names.map(|name| (name, conf.clone())).collect();
+    let chain: Vec<_> = names
+        .filter_map(|name| Some((name, conf.clone()?)))
+        .collect();
     let copy = match Copy::of(file, 1) {
         Ok(copy) => copy,
         Err(refusal) => return report.add(refused(refusal)),
@@ -86,13 +126,32 @@ fn rehearse(file: &Path, options: &Options, calls: bool, lines: &Lines, report: 
         purpose: Purpose::Check,
         libraries: vec![copy],
         chain: &chain,
+        bindings: bound.clone(),
         sample: sample.as_ref(),
         again: AGAIN,
     };
     match call::run(run, lines) {
-        Ok(rehearsed) => told(&rehearsed, sample.as_ref(), report),
+        Ok(rehearsed) => {
+            told(&rehearsed, sample.as_ref(), report);
+            if let (Some(call), Some(sample)) = (&mut report.call, &sample) {
+                call.bound = call::bound(&bound, rehearsed.configured.as_ref());
+                call.note = options.belongs.note(sample.hook());
+            }
+        }
         Err(error) => report.add(Finding::new(&kinds::CALL_FAILED, error.to_string())),
     }
+}
+
+/// The call that was asked for; with a configuration and without a call, any.
+fn sample(options: &Options, report: &Report) -> Option<Sample> {
+    let configured = options.conf.is_some() || bindings(options, report).next().is_some();
+    let sample = options.sample.clone();
+    let mut sample = sample.or_else(|| configured.then(|| any_sample(report)).flatten())?;
+    if options.after && !sample.is_response() {
+        sample.set_after();
+    }
+    options.belongs.say_to(&mut sample);
+    Some(sample)
 }
 
 /// A call that the plugin has a phase for.
@@ -140,6 +199,8 @@ fn told(rehearsed: &Rehearsed, sample: Option<&Sample>, report: &mut Report) {
         undeclared(rehearsed, report);
         report.call = Some(Called {
             call: sample.title(),
+            bound: Vec::new(),
+            note: None,
             outcome,
             took_ns: called.took_ns,
             again: rehearsed.timed,

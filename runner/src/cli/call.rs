@@ -7,12 +7,12 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use super::Place;
-use crate::call::{self, BadSample, Outcome, Report, Run, Sample};
-use crate::config::Config;
+use crate::call::{self, BadSample, Belongs, Outcome, Report, Run, Sample};
+use crate::config::{Binding, Config};
 use crate::exit::Failure;
 use crate::plugins::instance::Purpose;
 use crate::supervise::rehearsal::Copy;
-use crate::supervise::shelf::Shelf;
+use crate::supervise::shelf::{Shelf, Standing};
 use crate::telemetry::{Sink, Style, Telemetry};
 
 const EXAMPLES: &str = "\
@@ -26,8 +26,12 @@ Examples:
   From a file that looks like HTTP (`POST /x`, headers, `$variable: value`, an empty line, the body):
     plugin-runner call --plugins /srv/plugins --plugin 'say={}' --request sample.http
 
-The chain is what --plugin names, in that order: bindings (bindings.yaml) are not applied; `plugin-runner explain` says
-which would win. What a plugin logs in a phase stands under that phase; all that plugins log and print goes to stderr
+  What bindings do with a request of a route, without a chain of its own:
+    plugin-runner call --plugins /srv/plugins --bindings bindings.yaml --route 12 --service 7 /x
+
+The chain is what --plugin names, in that order, and what bindings add to it, as under `start`: those of --bindings, else
+of the configuration (`bindings.file`, or bindings.yaml beside it). A plugin that --plugin names replaces its bindings;
+`plugin-runner explain` says which one wins and why. What a plugin logs in a phase stands under that phase; all that plugins log and print goes to stderr
 too. The plugins run in a process that is thrown away, started as for
 serving (`Purpose::Serve`).
 Exit codes: 0 the call was answered, 1 it was answered with an error, 64 wrong arguments or configuration.";
@@ -36,8 +40,8 @@ Exit codes: 0 the call was answered, 1 it was answered with an error, 64 wrong a
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CallOne {
-    /// A plugin of the chain with its configuration; again for the next one
-    #[arg(long = "plugin", value_name = "NAME=JSON", required = true)]
+    /// A plugin of the chain with its configuration; again for the next one. None: what bindings add
+    #[arg(long = "plugin", value_name = "NAME=JSON")]
     pub chain: Vec<String>,
     /// The method (GET, or POST with a body) and the path with its query
     #[arg(value_name = "[METHOD] PATH")]
@@ -70,6 +74,8 @@ pub struct CallOne {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub belongs: Belongs,
+    #[command(flatten)]
     pub place: Place,
 }
 
@@ -86,28 +92,29 @@ impl CallOne {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sample = self.sample()?;
         let chain = self.chain()?;
-        let config = self.place.load()?;
-        let libraries = libraries(&config, &chain)?;
+        let mut config = self.place.load()?;
+        self.belongs.name_bindings(&mut config)?;
+        let bindings = self
+            .belongs
+            .applying(config.read_bindings()?, sample.hook());
+        self.something_to_run(&config)?;
+        let libraries = libraries(&config, &chain, &bindings)?;
         // stdout is for the report.
         let style = Style::of(config.logging.format, &Sink::Stderr);
         let telemetry = Telemetry::init(config.logging.level, style, Sink::Stderr)?;
-        if let Some(file) = config.bindings_file().filter(|file| file.exists()) {
-            let file = file.display();
-            tracing::warn!(
-                "the bindings of {file} are not applied: the chain is what --plugin names"
-            );
-        }
         let run = Run {
             config: &config,
             purpose: Purpose::Serve,
             libraries,
             chain: &chain,
+            bindings: bindings.clone(),
             sample: Some(&sample),
             again: self.repeat,
         };
         let rehearsed = call::run(run, &telemetry.lines()).map_err(usage)?;
         drop(telemetry);
-        let report = Report::of(&sample, &rehearsed);
+        let mut report = Report::of(&sample, &bindings, &rehearsed);
+        report.note = self.belongs.note(sample.hook());
         match self.json {
             true => super::say(&serde_json::to_string_pretty(&report)?),
             false => super::say(&call::text(&report, super::colours())),
@@ -139,6 +146,7 @@ impl CallOne {
         if self.at == At::Post {
             sample.set_after();
         }
+        self.belongs.say_to(&mut sample);
         if let Some(body) = &self.body {
             sample.set_body(match body.strip_prefix('@') {
                 Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
@@ -146,6 +154,20 @@ impl CallOne {
             });
         }
         Ok(sample)
+    }
+
+    /// # Errors
+    /// There is neither a chain nor a file of bindings.
+    fn something_to_run(&self, config: &Config) -> anyhow::Result<()> {
+        let file = config.bindings_file().filter(|file| file.exists());
+        if self.chain.is_empty() && file.is_none() {
+            bail!(
+                Failure::new("there is no plugin to run")
+                    .hint("name one with --plugin 'NAME={\"key\": \"value\"}', or bindings with --bindings FILE")
+                    .usage()
+            );
+        }
+        Ok(())
     }
 
     fn sample_of_words(&self) -> Result<Sample, BadSample> {
@@ -190,10 +212,20 @@ fn usage(error: BadSample) -> anyhow::Error {
     Failure::new(error.to_string()).usage().into()
 }
 
-/// A copy of the library of each plugin.
-fn libraries(config: &Config, chain: &[(String, String)]) -> anyhow::Result<Vec<Copy>> {
+/// A copy of the library of each plugin. One that is only bound may have none, as under `start`: then its calls fail.
+fn libraries(
+    config: &Config,
+    chain: &[(String, String)],
+    bindings: &[Binding],
+) -> anyhow::Result<Vec<Copy>> {
     let shelf = Shelf::read(config)?;
-    let mut names: Vec<_> = chain.iter().map(|(name, _)| name).collect();
+    let serves = |name: &&String| {
+        let offer = shelf.named(name);
+        offer.is_some_and(|offer| offer.state == Standing::Serves)
+    };
+    let bound = bindings.iter().map(|binding| &binding.plugin);
+    let named = chain.iter().map(|(name, _)| name);
+    let mut names: Vec<_> = named.chain(bound.filter(serves)).collect();
     names.sort();
     names.dedup();
     let copy = |(name, number): (&String, u64)| {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
+use super::call::At;
+use crate::call::Belongs;
 use crate::check::{self, Glibc, Options, Report};
 use crate::config::{self, Config, Level, Sources};
 use crate::exit::Failure;
@@ -20,6 +22,12 @@ Examples:
 
   For a machine with an older C library, without running anything:
     plugin-runner check --metadata-only --glibc 2.31 librequire_key.so
+
+  With what bindings.yaml configures it, on a route:
+    plugin-runner check librequire_key.so --bindings bindings.yaml --route 12 --request sample.http
+
+Bindings that name its plugin configure it, as `start` does, and apply to the sample call where --conf does not replace
+them. Those of other plugins are left out: `plugin-runner call --plugins DIR` runs all of them.
 
 Exit codes: 0 `start` would serve every file, 1 not, 64 wrong arguments or configuration.";
 
@@ -40,10 +48,16 @@ pub struct Check {
     #[arg(long, value_name = "JSON")]
     pub conf: Option<String>,
     /// Run this request or response through it and time it: a file that looks like HTTP (see `call --help`). With
-    /// --conf alone, `GET /` or, for a plugin of responses, one with status 200
+    /// --conf or bindings alone, `GET /` or, for a plugin of responses, one with status 200
     #[arg(long, value_name = "FILE")]
     pub request: Option<PathBuf>,
-    /// Also ask this configuration: plugins.allow, enabled, disabled, settings
+    /// What the sample call belongs to
+    #[command(flatten)]
+    pub belongs: Belongs,
+    /// The hook that the sample call comes from: before or after the gateway's own plugins
+    #[arg(long, value_enum, default_value_t = At::Pre)]
+    pub at: At,
+    /// Also ask this configuration: plugins.allow, enabled, disabled, settings, and bindings
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Everything as JSON: an array with an object for each file
@@ -55,8 +69,13 @@ impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sample = self.request.as_ref();
         let sample = sample.map(super::call::sample_in).transpose()?;
+        let mut config = self.load()?;
+        self.belongs.name_bindings(&mut config)?;
         let options = Options {
-            config: self.load()?,
+            bindings: config.read_bindings()?,
+            belongs: self.belongs,
+            after: self.at == At::Post,
+            config,
             rules: self.config.is_some(),
             metadata_only: self.metadata_only,
             glibc: self.glibc,

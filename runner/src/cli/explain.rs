@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::{Args, ValueEnum};
 
 use super::Place;
+use crate::call::Belongs;
 use crate::config::{Binding, Config};
 use crate::plugins::metadata::About;
 use crate::request::bindings::{Table, Target, Won};
@@ -15,15 +16,8 @@ use crate::supervise::shelf::{Shelf, Standing};
 /// Say which binding wins for each plugin, in the order in which the plugins run
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// Id of the gateway's route
-    #[arg(long, value_name = "ID")]
-    pub route: Option<String>,
-    /// Id of the gateway's service
-    #[arg(long, value_name = "ID")]
-    pub service: Option<String>,
-    /// Name of the consumer
-    #[arg(long, value_name = "NAME")]
-    pub consumer: Option<String>,
+    #[command(flatten)]
+    pub belongs: Belongs,
     /// The hook that the request comes from: before or after the gateway's own plugins
     #[arg(long, value_enum, default_value_t = AtHook::Pre)]
     pub at: AtHook,
@@ -66,7 +60,8 @@ struct Step<'a> {
 
 impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let config = self.place.load()?;
+        let mut config = self.place.load()?;
+        self.belongs.name_bindings(&mut config)?;
         let shelf = Shelf::read(&config)?;
         super::say(&self.text(&config, &shelf)?);
         Ok(())
@@ -101,11 +96,7 @@ impl Explain {
     }
 
     fn target(&self) -> Target<'_> {
-        Target {
-            route: bytes(&self.route),
-            service: bytes(&self.service),
-            consumer: bytes(&self.consumer),
-        }
+        self.belongs.target()
     }
 
     /// In the order in which calls run them.
@@ -226,10 +217,6 @@ fn serving<'a>(shelf: &'a Shelf, plugin: &str) -> Option<&'a About> {
 
 fn has(about: &About, phase: &str) -> bool {
     about.phases.iter().any(|has| has == phase)
-}
-
-fn bytes(id: &Option<String>) -> Option<&[u8]> {
-    id.as_deref().map(str::as_bytes)
 }
 
 impl Step<'_> {

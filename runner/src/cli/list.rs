@@ -11,8 +11,9 @@ use super::ask;
 use crate::config::{self, Config, Sources};
 use crate::exit::Failure;
 use crate::supervise::admin::client::{self, AskError};
-use crate::supervise::admin::message::{Answer, Request, Status};
+use crate::supervise::admin::message::{Answer, Plugin, Request, Status};
 use crate::supervise::shelf::{Offer, Shelf};
+use crate::supervise::workshop::Described;
 
 /// Where the plugins are.
 #[derive(Debug, Clone, Args)]
@@ -37,7 +38,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct List {
-    /// Everything that is known of each, as JSON; of the plugins of a folder, with their schemas
+    /// Everything that is known of each, as JSON, with the schemas of their configurations
     #[arg(long)]
     pub json: bool,
     /// The process id of the runner, if there are several
@@ -92,7 +93,11 @@ impl List {
             .context("cannot tell where this process runs")?;
         sources.needs_plugins = false;
         let config = config::load(&sources).context("the configuration is not usable")?;
-        match client::ask(&config, self.pid, &Request::Status) {
+        let request = match self.json {
+            true => Request::Plugins,
+            false => Request::Status,
+        };
+        match client::ask(&config, self.pid, &request) {
             Ok(Answer::Status(status)) => Ok(Some(status)),
             Ok(_) => Err(Failure::new("the runner answered another question").into()),
             Err(AskError::NotFound(None)) => Ok(None),
@@ -160,7 +165,8 @@ impl Schema {
 
 fn print_running(status: &Status, json: bool) -> anyhow::Result<()> {
     if json {
-        let listed = json!({ "plugins": status.plugins, "libraries": status.libraries });
+        let plugins: Result<Vec<_>, _> = status.plugins.iter().map(described).collect();
+        let listed = json!({ "plugins": plugins?, "libraries": status.libraries });
         super::say(&serde_json::to_string_pretty(&listed)?);
         return Ok(());
     }
@@ -203,6 +209,23 @@ fn print_running(status: &Status, json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A plugin of a running runner in the same form as one of a folder: what its author says stands beside the rest.
+fn described(plugin: &Plugin) -> serde_json::Result<Value> {
+    let mut rest = plugin.clone();
+    let mut json = match rest.described.take() {
+        Some(Described { about, schema }) => {
+            let mut json = serde_json::to_value(about)?;
+            json["schema"] = schema;
+            json
+        }
+        None => json!({ "schema_fault": "the worker did not say it in time" }),
+    };
+    if let (Value::Object(json), Value::Object(rest)) = (&mut json, serde_json::to_value(rest)?) {
+        json.extend(rest);
+    }
+    Ok(json)
 }
 
 fn table(shelf: &Shelf) -> String {

@@ -34,8 +34,8 @@ pub struct New {
         value_delimiter = ','
     )]
     pub phases: Vec<Phase>,
-    /// Take plugin-api from this folder (its own, or the project's). Without --api-path and --api-git: from the
-    /// checkout that this executable lies in, else from the registry
+    /// Take plugin-api from this folder (its own, or the project's). Without --api-path and --api-git: from the folder
+    /// `plugin-api` beside this executable or above it (the archive and a checkout have one), else from the registry
     #[arg(long, value_name = "DIR", conflicts_with = "api_git")]
     pub api_path: Option<PathBuf>,
     /// Take plugin-api from this git repository
@@ -121,9 +121,10 @@ fn next_steps(order: &Order) -> String {
   plugin-runner check target/release/lib{file}.so"
     );
     if order.api == Api::Registry {
-        text += "\n
-plugin-api comes from the registry, as `gateway-plugin-api`. If it is not there, or to take it from elsewhere:
-remove the folder and give --api-path DIR or --api-git URL.";
+        text += &format!("\n
+No folder `plugin-api` lies beside this program or above it, so plugin-api is to come from the registry, as
+`gateway-plugin-api`. Where the registry does not have it: remove ./{name} and give --api-path DIR, the folder that the
+archive of plugin-runner and its checkout have, or --api-git URL.");
     }
     text
 }

@@ -97,9 +97,14 @@ pub(super) const SECTIONS: &[Section] = &[
     },
     Section {
         name: "calls",
-        keys: &[key("deadline", |c, f| {
-            put(&mut c.calls.deadline, f.duration(HOUR));
-        })],
+        keys: &[
+            key("deadline", |c, f| {
+                put(&mut c.calls.deadline, f.duration(HOUR));
+            }),
+            key("stop_deadline", |c, f| {
+                put(&mut c.calls.stop_deadline, f.duration(HOUR));
+            }),
+        ],
     },
     Section {
         name: "worker",

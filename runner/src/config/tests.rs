@@ -148,7 +148,7 @@ plugins:
   quarantine_crashes: 5
   quarantine_window: 90s
 bindings: {file: b.yaml}
-calls: {deadline: 500ms}
+calls: {deadline: 500ms, stop_deadline: 25s}
 worker: {user: root, memory_limit: 512MiB, event_loops: $env.LOOPS, threads: 8, recycle_generations: 9,
   recycle_memory: 256MiB, recycle_stuck_threads: 3, recycle_interval: 1s}
 state: {dir: /srv/state}
@@ -199,6 +199,7 @@ tokens: {max: 1_000, expire: 60}
         },
         calls: Calls {
             deadline: Duration::from_millis(500),
+            stop_deadline: Duration::from_secs(25),
         },
         worker: Worker {
             user: Some("root".into()),

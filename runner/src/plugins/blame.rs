@@ -98,17 +98,20 @@ impl Blame {
     }
 
     /// Notes on which conf token the thread works from now on.
+    #[inline]
     pub fn on_token(&self, token: u32) {
         self.0[1].store(token.into(), Ordering::Relaxed);
     }
 
     /// Notes that the generation of this number (never 0) runs in the phase of this number. On the thread itself.
+    #[inline]
     pub fn enter(&self, generation: u64, phase: u8) {
         CURRENT.set(Some(self.0));
         self.0[0].store(generation << 8 | u64::from(phase), Ordering::Relaxed);
     }
 
     /// Notes that no plugin code runs.
+    #[inline]
     pub fn leave(&self) {
         self.0[0].store(Self::NOBODY, Ordering::Relaxed);
     }

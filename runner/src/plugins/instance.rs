@@ -151,6 +151,7 @@ impl Prepared {
     }
 
     /// The generation that made it.
+    #[inline]
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
     }
@@ -185,6 +186,7 @@ impl Prepared {
     }
 
     /// Runs a phase (`numbers::phase`). `call` is a call of the instance's host, on this thread.
+    #[inline]
     pub fn run(&self, phase: u32, call: CallPointer) -> Decision {
         let Instance {
             module,

@@ -29,7 +29,7 @@ pub struct Text {
 }
 
 /// What the author's attribute knows of a plugin.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct About {
     /// The name by which confs call it.

@@ -31,6 +31,7 @@ pub struct Counts {
 
 impl Tally {
     /// A phase runs.
+    #[inline]
     pub fn ran(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }

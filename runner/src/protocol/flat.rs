@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 pub use reader::Layout;
-pub(crate) use reader::{Table, bytes_at, follow, vector_at};
+pub(crate) use reader::{Table, bytes_at, follow};
 pub(crate) use writer::{Cell, Writer};
 
 // Positions are sums of a few 32-bit offsets: in 64 bits they cannot overflow.

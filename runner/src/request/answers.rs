@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use elsa::FrozenVec;
 
 use crate::protocol::message::ExtraInfo;
+use crate::protocol::payload::Payload;
 
 /// Something that a call does not carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +25,11 @@ pub struct Answers {
     known: OnceCell<Box<Known>>,
 }
 
-type Known = FrozenVec<Box<(Wanted, Vec<u8>)>>;
+type Known = FrozenVec<Box<(Wanted, Payload)>>;
 
 impl Answers {
     /// Keeps the payload of an answer, which parsed.
-    pub fn keep(&self, wanted: Wanted, payload: Vec<u8>) {
+    pub fn keep(&self, wanted: Wanted, payload: Payload) {
         let known = self.known.get_or_init(Box::default);
         known.push(Box::new((wanted, payload)));
     }
@@ -38,7 +39,7 @@ impl Answers {
         self.iter().map(|known| known.1.len()).sum()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &(Wanted, Vec<u8>)> {
+    fn iter(&self) -> impl Iterator<Item = &(Wanted, Payload)> {
         self.known.get().into_iter().flat_map(|known| known.iter())
     }
 

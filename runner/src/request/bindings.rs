@@ -224,6 +224,18 @@ impl Won {
 }
 
 /// On a response there is one hook only, for both.
+/// Whether a binding applies to a call of this route and service at this hook if the consumer is the right one.
+pub fn may_apply(binding: &Binding, target: Target<'_>, hook: Hook) -> bool {
+    let fits = |wanted: &Option<String>, is: Option<&[u8]>| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| is == Some(wanted.as_bytes()))
+    };
+    runs_at(binding.at, hook)
+        && fits(&binding.scope.route, target.route)
+        && fits(&binding.scope.service, target.service)
+}
+
 fn runs_at(at: At, hook: Hook) -> bool {
     match hook {
         Hook::PreRequest => at == At::Pre,

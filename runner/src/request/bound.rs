@@ -15,9 +15,10 @@ use super::hook::Hook;
 use crate::config::OnFailure;
 use crate::plugins::generation::Generation;
 
-/// The gateway's variables that say what a call belongs to.
-const ROUTE: &[u8] = b"route_id";
-const SERVICE: &[u8] = b"service_id";
+/// The gateway's variable with the id of the route that a call belongs to.
+pub const ROUTE: &[u8] = b"route_id";
+/// The same of its service.
+pub const SERVICE: &[u8] = b"service_id";
 /// The gateway's variable with the consumer that it has authenticated itself.
 pub const CONSUMER: &[u8] = b"consumer_name";
 

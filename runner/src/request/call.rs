@@ -1,7 +1,7 @@
 //! One call of the gateway: from its admission, over its chain, to its reply and its end.
 
 use std::cell::Cell;
-use std::mem::ManuallyDrop;
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,12 +25,13 @@ use super::watched::WatchedCall;
 use super::{failures, reply};
 use crate::plugins::generation::Generation;
 use crate::protocol::frame::TooLong;
-use crate::protocol::message::{self, ExtraInfo, Question};
+use crate::protocol::message::{self, ExtraInfo, Malformed, Question};
+use crate::protocol::payload::Payload;
 
 /// One call.
 pub struct PluginCall {
     kind: CallKind,
-    payload: Vec<u8>,
+    payload: Payload,
     snapshot: Arc<Snapshot>,
     /// While its confs are configured for the first time.
     unsettled: Option<Arc<Chain>>,
@@ -66,7 +67,7 @@ impl PluginCall {
     /// A call that begins now.
     pub(super) fn new(
         kind: CallKind,
-        payload: Vec<u8>,
+        payload: Payload,
         started: Instant,
         snapshot: Arc<Snapshot>,
         unsettled: Option<Arc<Chain>>,
@@ -118,40 +119,58 @@ impl PluginCall {
         ask: &mut dyn Ask,
         out: &mut Vec<u8>,
     ) -> Option<Box<Over>> {
-        let message = Message::open(self.kind, &self.payload);
-        let opened = message.and_then(|message| Ok((message, message.lists(arena)?)));
-        let (message, lists) = match opened {
-            Ok(opened) => opened,
+        let unread = |out: &mut Vec<u8>, error: &Malformed| {
+            message::error(out, unreadable("a call", error));
+        };
+        let message = match Message::open(self.kind, &self.payload) {
+            Ok(message) => message,
             Err(error) => {
-                message::error(out, unreadable("a call", &error));
+                unread(out, &error);
                 return None;
             }
         };
+        let lists = message.lists(arena);
+        if let Err(error) = lists.check(self.kind) {
+            unread(out, &error);
+            return None;
+        }
         let route_key = &self.snapshot.route_key;
         let opened = (message, &lists);
-        let state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
-        let mut state = ManuallyDrop::new(state);
-        let mut verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        let mut state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
+        let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
+        let over = self.conclude(&state, verdict, out);
+        // All that it owns is in the arena. Not wrapped in `ManuallyDrop`: that would move it.
+        mem::forget(state);
+        over
+    }
+
+    /// Writes the reply of a call whose plugins have run.
+    fn conclude(
+        &self,
+        state: &State<'_>,
+        mut verdict: Verdict,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Over>> {
         if let Some(observer) = state.observer {
-            observer.over(&state);
+            observer.over(state);
         }
         let start = out.len();
         if verdict == Verdict::Answer
-            && let Err(error) = reply::write(&state, out)
+            && let Err(error) = reply::write(state, out)
         {
             self.too_long(state.message.id(), &error);
             verdict = Verdict::Fail;
         }
         // Also one that only the reply came upon.
-        if let Some(error) = lists.flaw() {
+        if let Some(error) = state.lists.flaw() {
             out.truncate(start);
             message::error(out, unreadable("a call", &error));
-            return self.over(&state, Verdict::Fail);
+            return self.over(state, Verdict::Fail);
         }
         if verdict == Verdict::Fail {
             message::error(out, ErrorCode::ServiceUnavailable);
         }
-        self.over(&state, verdict)
+        self.over(state, verdict)
     }
 
     #[cold]
@@ -197,7 +216,7 @@ impl PluginCall {
         let (kept, fields) = over.map_or_else(Default::default, |over| (over.kept, over.fields));
         if let Some(to_log) = self.to_log {
             to_log.log(end, kept, self.answers);
-            return self.payload;
+            return self.payload.into_buffer();
         }
         end.took = self.started.elapsed();
         let link = end.by.and_then(|link| self.snapshot.links.get(link));
@@ -210,7 +229,7 @@ impl PluginCall {
             end: &end,
             fields,
         });
-        self.payload
+        self.payload.into_buffer()
     }
 }
 
@@ -251,7 +270,7 @@ impl Call for PluginCall {
         needs.len()
     }
 
-    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
+    fn answer(&mut self, payload: Payload) -> Result<(), ErrorCode> {
         let wanted = self.wanted().get(self.answered as usize).cloned();
         self.answered += 1;
         let wanted = wanted.ok_or(ErrorCode::BadRequest)?;
@@ -309,7 +328,7 @@ impl Call for PluginCall {
 
     fn finish(self, answered: bool) -> Vec<u8> {
         if self.to_log.is_none() && self.over.is_none() {
-            return self.payload;
+            return self.payload.into_buffer();
         }
         self.log(answered)
     }

@@ -21,6 +21,7 @@ use crate::config::{Binding, Config};
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
 use crate::protocol::message::{self, Malformed, RequestCall, ResponseCall};
+use crate::protocol::payload::Payload;
 use crate::request::assign::{AssignToken, Stay};
 
 /// How long a change of a library waits for the confs that name it.
@@ -218,6 +219,13 @@ impl Calls {
         current.map_or(0, |bound| bound.links().len())
     }
 
+    /// Something about what serves each binding, in their order.
+    pub fn of_bindings<T>(&self, what: impl Fn(&Link) -> T) -> Vec<T> {
+        let current = self.bindings.current();
+        let links = current.iter().flat_map(|bound| bound.links());
+        links.map(what).collect()
+    }
+
     /// Forgets the tokens that the gateway has forgotten long ago, and states that nobody has claimed.
     pub fn expire(&self) {
         for chain in self.chains.expire(self.config.tokens.expire) {
@@ -271,7 +279,7 @@ impl Service for Calls {
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<PluginCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
             Err(error) => {

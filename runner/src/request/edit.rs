@@ -44,6 +44,7 @@ pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
 }
 
 /// After the reply, nothing that the gateway would have to know can change.
+#[inline]
 fn not_over(state: &State<'_>) -> Edited {
     match state.end {
         None => Ok(()),
@@ -118,6 +119,7 @@ pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
 ///
 /// # Errors
 /// The reason, for the author.
+#[inline]
 pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
     if !matches!(map, map::LOG_FIELDS | map::SHARED | map::PRIVATE) {
         not_over(state)?;
@@ -145,7 +147,8 @@ pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) 
 ///
 /// # Errors
 /// This runner does not know the kind of change.
-pub fn apply<'c>(map: &mut Overlay<'c>, edit: u32, name: &'c [u8], value: &'c [u8]) -> Edited {
+#[inline]
+pub fn apply<'c>(map: &mut Overlay<'c>, edit: u32, name: &[u8], value: &'c [u8]) -> Edited {
     match edit {
         edit::SET => map.set(name, value),
         edit::ADD => map.add(name, value),

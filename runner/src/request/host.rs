@@ -236,7 +236,7 @@ extern "C" fn edit(call: CallPointer, map: u32, edit: u32, name: Bytes, value: B
     with(call, numbers::REFUSED, |state| {
         let (name, value) = (bytes(name), bytes(value));
         let edited = edit::check(state, map, edit, name, value).and_then(|()| {
-            let (name, value) = (state.copy(name), state.copy(value));
+            let value = state.copy(value);
             let map = map_of(state, map).ok_or(edit::Refusal::Unknown)?;
             edit::apply(map, edit, name, value)
         });

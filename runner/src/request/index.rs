@@ -1,7 +1,7 @@
 //! The entries of one list of a frame, found as they are asked for: a plugin that reads three headers does not pay for
 //! the rest. Each is checked before it is handed out; one that cannot be read ends the list, and the call fails.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 
 use bumpalo::Bump;
 
@@ -15,7 +15,8 @@ pub struct Index<'c> {
     /// The list's name in the schema.
     field: &'static str,
     arena: &'c Bump,
-    places: OnceCell<&'c [Cell<Place>]>,
+    /// One for each entry; none before anybody has looked.
+    places: Cell<&'c [Cell<Place>]>,
     /// Entries that were found; those behind them were not looked at.
     known: Cell<usize>,
     layout: Cell<Layout>,
@@ -30,7 +31,7 @@ impl<'c> Index<'c> {
             entries,
             field,
             arena,
-            places: OnceCell::new(),
+            places: Cell::new(&[]),
             known: Cell::new(0),
             layout: Cell::new(Layout::UNKNOWN),
             flaw: Cell::new(None),
@@ -57,7 +58,7 @@ impl<'c> Index<'c> {
     }
 
     /// The index of the next entry with a name, from index `from` on. `same` compares two names.
-    #[inline]
+    #[inline(always)]
     pub fn find(
         &self,
         name: &[u8],
@@ -67,34 +68,34 @@ impl<'c> Index<'c> {
         let key = key(name);
         let mut from = from;
         loop {
-            let at = self.next(key, from)?;
-            if same(self.entries.name(self.place(at)?), name) {
+            let (at, place) = self.next(key, from)?;
+            if same(self.entries.name(place), name) {
                 return Some(at);
             }
             from = at + 1;
         }
     }
 
-    /// The index of the next entry whose name may be that of `key`.
-    #[inline]
-    fn next(&self, key: u32, from: usize) -> Option<usize> {
-        let known = self
-            .places()
-            .get(from..self.known.get())
-            .unwrap_or_default();
-        if let Some(at) = known.iter().position(|place| place.get().may_be(key)) {
-            return Some(from + at);
+    /// The next entry whose name may be that of `key`.
+    #[inline(always)]
+    fn next(&self, key: u32, from: usize) -> Option<(usize, Place)> {
+        let known = self.places.get().get(from..self.known.get());
+        for (at, place) in (from..).zip(known.unwrap_or_default()) {
+            let place = place.get();
+            if place.may_be(key) {
+                return Some((at, place));
+            }
         }
         loop {
             let at = self.go_on(Some(key))?;
             if at >= from {
-                return Some(at);
+                return Some((at, self.places.get().get(at)?.get()));
             }
         }
     }
 
     /// The value at an index that was found.
-    #[inline]
+    #[inline(always)]
     pub fn value(&self, at: usize) -> Option<&'c [u8]> {
         let value = self.entries.value(self.place(at)?);
         value.unwrap_or_else(|flaw| {
@@ -111,22 +112,13 @@ impl<'c> Index<'c> {
         Some(Entry { name, value })
     }
 
-    #[inline]
-    fn places(&self) -> &'c [Cell<Place>] {
-        self.places.get_or_init(|| {
-            let arena = self.arena;
-            let places = arena.alloc_slice_fill_copy(self.entries.len(), Place::default());
-            Cell::from_mut(places).as_slice_of_cells()
-        })
-    }
-
     /// Where an entry lies. All before it are found, too.
     #[inline]
     fn place(&self, at: usize) -> Option<Place> {
         while at >= self.known.get() {
             self.go_on(None)?;
         }
-        Some(self.places().get(at)?.get())
+        Some(self.places.get().get(at)?.get())
     }
 
     /// Finds further entries, up to the first one that may have the name of `key`, or just one: its index.
@@ -135,8 +127,14 @@ impl<'c> Index<'c> {
         if self.flaw.get().is_some() {
             return None;
         }
+        if self.places.get().is_empty() {
+            let places = self
+                .arena
+                .alloc_slice_fill_copy(self.entries.len(), Place::default());
+            self.places.set(Cell::from_mut(places).as_slice_of_cells());
+        }
         let mut layout = self.layout.get();
-        let (known, places) = (self.known.get(), self.places());
+        let (known, places) = (self.known.get(), self.places.get());
         let search = self.entries.find(known, places, &mut layout, key);
         self.layout.set(layout);
         match search {

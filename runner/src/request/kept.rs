@@ -106,7 +106,6 @@ fn copy(map: &Overlay<'_>) -> Map {
 
 fn fill<'c>(map: &mut Overlay<'c>, kept: &Map, arena: &'c Bump) {
     for (name, values) in kept {
-        let name = arena.alloc_slice_copy(name);
         map.remove(name);
         for value in values {
             map.add(name, arena.alloc_slice_copy(value));

@@ -20,6 +20,7 @@ use super::run::{self, runloop};
 use super::service::{Ask, AskError, Blame, CallKind};
 use super::state::{Message, Running, State};
 use crate::plugins::instance::Decision;
+use crate::protocol::payload::Payload;
 
 /// What `Call::remaining` begins with. Nobody is waiting any more, and nothing ends a `log` that takes longer.
 const TIME: Duration = Duration::from_secs(10);
@@ -109,11 +110,13 @@ impl Job for LogJob {
         let arena = Bump::new();
         let call = &*self.call;
         // It was read before, or no plugin would have been asked.
-        let message = Message::open(call.kind, &call.payload);
-        let opened = message.and_then(|message| Ok((message, message.lists(&arena)?)));
-        let Ok((message, lists)) = opened else {
+        let Ok(message) = Message::open(call.kind, &call.payload) else {
             return;
         };
+        let lists = message.lists(&arena);
+        if lists.check(call.kind).is_err() {
+            return;
+        }
         let (route_key, deadline) = (&call.snapshot.route_key, Instant::now() + TIME);
         let mut nobody = Nobody;
         let mut state = State::new(
@@ -171,7 +174,7 @@ fn run_all(snapshot: &Snapshot, state: &mut State<'_>) {
 struct Nobody;
 
 impl Ask for Nobody {
-    fn ask(&mut self, _: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, _: &[u8]) -> Result<Payload, AskError> {
         Err(AskError::Over)
     }
 }

@@ -2,6 +2,7 @@
 //! copied.
 
 use std::cell::Cell;
+use std::slice;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
@@ -56,6 +57,50 @@ pub struct Change<'c> {
     pub values: Vec<'c, Option<&'c [u8]>>,
 }
 
+/// Iterator over what plugins have put in; it knows how much is left.
+#[derive(Debug, Clone)]
+pub struct Changed<'s, 'c> {
+    /// Of the change in hand, as its values.
+    name: &'c [u8],
+    values: slice::Iter<'s, Option<&'c [u8]>>,
+    changes: slice::Iter<'s, Change<'c>>,
+    /// As the gateway takes them: see [`Overlay::edits`].
+    as_edits: bool,
+}
+
+impl<'c> Iterator for Changed<'_, 'c> {
+    type Item = Entry<'c>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry<'c>> {
+        loop {
+            let name = self.name;
+            if let Some(value) = self.values.next() {
+                let value = match value {
+                    None if self.as_edits => Some(&[][..]),
+                    value => *value,
+                };
+                return Some(Entry { name, value });
+            }
+            let change = self.changes.next()?;
+            self.name = change.name;
+            self.values = change.values.iter();
+            if self.as_edits && change.values.is_empty() {
+                let (name, value) = (change.name, None);
+                return Some(Entry { name, value });
+            }
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let least = usize::from(self.as_edits);
+        let len = |change: &Change<'_>| change.values.len().max(least);
+        let left = self.values.len() + self.changes.as_slice().iter().map(len).sum::<usize>();
+        (left, Some(left))
+    }
+}
+
 impl<'c> Overlay<'c> {
     /// The entries of a frame, unchanged.
     #[inline]
@@ -77,7 +122,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
@@ -106,7 +151,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// The next entry of the frame with a name, from an index on.
-    #[inline]
+    #[inline(always)]
     fn find(&self, base: &Base<'c>, name: &[u8], from: usize) -> Option<usize> {
         base.index
             .find(name, from, |one, other| self.same(one, other))
@@ -149,19 +194,20 @@ impl<'c> Overlay<'c> {
     }
 
     /// Puts `value` in place of all values of a name.
-    pub fn set(&mut self, name: &'c [u8], value: &'c [u8]) {
+    #[inline]
+    pub fn set(&mut self, name: &[u8], value: &'c [u8]) {
         let change = self.change_mut(name, false);
         change.values.clear();
         change.values.push(Some(value));
     }
 
     /// Puts `value` beside the values of a name.
-    pub fn add(&mut self, name: &'c [u8], value: &'c [u8]) {
+    pub fn add(&mut self, name: &[u8], value: &'c [u8]) {
         self.change_mut(name, true).values.push(Some(value));
     }
 
     /// Removes a name.
-    pub fn remove(&mut self, name: &'c [u8]) {
+    pub fn remove(&mut self, name: &[u8]) {
         if self.get(name, 0).is_some() {
             self.change_mut(name, false).values.clear();
         }
@@ -179,34 +225,49 @@ impl<'c> Overlay<'c> {
     }
 
     /// The values that plugins have put in, by name.
-    pub fn changed_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + '_ {
-        self.changes.iter().flat_map(|change| {
-            let name = change.name;
-            change.values.iter().map(move |value| Entry {
-                name,
-                value: *value,
-            })
-        })
+    pub fn changed_entries(&self) -> Changed<'_, 'c> {
+        self.changed(false)
+    }
+
+    /// All changes, as the gateway takes them: a name without a value deletes. A name that plugins have given more values
+    /// keeps those of the client, where a flag then has an empty value.
+    pub fn edits(&self) -> Changed<'_, 'c> {
+        self.changed(true)
+    }
+
+    #[inline]
+    fn changed(&self, as_edits: bool) -> Changed<'_, 'c> {
+        Changed {
+            name: b"",
+            values: [].iter(),
+            changes: self.changes.iter(),
+            as_edits,
+        }
     }
 
     /// Whether a plugin has changed a name.
+    #[inline]
     pub fn change(&self, name: &[u8]) -> Option<&Change<'c>> {
         self.changes
             .iter()
             .find(|change| self.same(change.name, name))
     }
 
-    fn change_mut(&mut self, name: &'c [u8], keep: bool) -> &mut Change<'c> {
+    /// A change's name is copied once, however many plugins write it.
+    #[inline]
+    fn change_mut(&mut self, name: &[u8], keep: bool) -> &mut Change<'c> {
         self.forget_cursor();
         let at = self
             .changes
             .iter()
             .position(|change| self.same(change.name, name));
         let at = at.unwrap_or_else(|| {
-            let mut values = Vec::new_in(self.changes.bump());
+            // Nearly always it comes to be one value.
+            let mut values = Vec::with_capacity_in(1, self.changes.bump());
             if keep {
                 values.extend(self.base_values(name));
             }
+            let name = self.changes.bump().alloc_slice_copy(name);
             self.changes.push(Change { name, values });
             self.changes.len() - 1
         });

@@ -77,7 +77,7 @@ fn rewrite<'c>(
         // What most plugins do; the compiler leaves out the lists that are not there.
         let rewrite = Rewrite {
             path: None,
-            headers: edits(&changes.headers),
+            headers: changes.headers.edits(),
             args: iter::empty(),
             resp_headers: changes.beside.changed_entries(),
             body: changes.body,
@@ -93,31 +93,12 @@ fn rewrite<'c>(
         call.id,
         &Rewrite {
             path: changes.path,
-            headers: edits(&changes.headers),
-            args: kept.into_iter().flatten().chain(edits(&changes.args)),
+            headers: changes.headers.edits(),
+            args: kept.into_iter().flatten().chain(changes.args.edits()),
             resp_headers: changes.beside.changed_entries(),
             body: changes.body,
         },
     )
-}
-
-/// All changes of a map, as the gateway takes them: a name without a value deletes. A name that plugins have given
-/// more values keeps those of the client, where a flag then has an empty value.
-fn edits<'s, 'c>(map: &'s Overlay<'c>) -> impl Iterator<Item = Entry<'c>> + Clone + use<'s, 'c> {
-    map.changes().iter().flat_map(|change| {
-        let name = change.name;
-        let removed = change
-            .values
-            .is_empty()
-            .then_some(Entry { name, value: None });
-        let values = change.values.iter();
-        values
-            .map(move |value| Entry {
-                name,
-                value: Some(value.unwrap_or_default()),
-            })
-            .chain(removed)
-    })
 }
 
 /// The names that came as a flag and will be kept, in order; needed only where a path is sent.

@@ -34,7 +34,7 @@ pub enum Place {
 /// Runs the chain.
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
     state.observer = observer::observer_of(state);
-    for phase in phases(state.message.kind()) {
+    for &phase in &phases(state.message.kind()) {
         if snapshot.plain && !snapshot.has(phase) {
             continue;
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
 pub use crate::plugins::blame::Blame;
+use crate::protocol::payload::Payload;
 
 /// The two messages that start a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Refused`] when no plugin needs to run to know the answer: payload unreadable, token unknown. Already logged.
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, now: Instant) -> Result<Self::Call, Refused>;
+    fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<Self::Call, Refused>;
 }
 
 /// A call that is answered by an ERROR frame at once.
@@ -53,7 +54,7 @@ pub struct Refused {
     /// What to answer.
     pub code: ErrorCode,
     /// The buffer given to `admit`, to be used again.
-    pub payload: Vec<u8>,
+    pub payload: Payload,
 }
 
 /// One call. It owns its frame and the generations it started with, and may move between threads until it runs.
@@ -71,7 +72,7 @@ pub trait Call: Send + 'static {
     ///
     /// # Errors
     /// When the payload cannot be read: the call is then answered with an ERROR of that code.
-    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode>;
+    fn answer(&mut self, payload: Payload) -> Result<(), ErrorCode>;
 
     /// Where the plugin code of this call may run. Asked once, after the last answer.
     fn placement(&self) -> Placement;
@@ -110,7 +111,7 @@ pub trait Ask {
     ///
     /// # Errors
     /// The gateway left, broke the protocol, or the deadline passed: the call cannot be answered any more.
-    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, AskError>;
+    fn ask(&mut self, question: &[u8]) -> Result<Payload, AskError>;
 }
 
 /// Why a question has no answer.

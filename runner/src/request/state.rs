@@ -13,6 +13,7 @@ use super::observer::Observer;
 use super::overlay::{Base, Overlay};
 use super::service::{Ask, AskError, CallKind};
 use crate::protocol::message::{Entries, Malformed, Question, RequestCall, ResponseCall, question};
+use crate::protocol::payload::Payload;
 
 /// The call's own message.
 #[derive(Debug, Clone, Copy)]
@@ -43,23 +44,17 @@ impl<'c> Message<'c> {
         }
     }
 
-    /// Its lists. Those of a response are checked whole, as the reply has all of them.
-    ///
-    /// # Errors
-    /// The first entry of a response that cannot be read.
-    pub fn lists(&self, arena: &'c Bump) -> Result<Lists<'c>, Malformed> {
+    /// Its lists, of which nothing was read.
+    #[inline]
+    pub fn lists(&self, arena: &'c Bump) -> Lists<'c> {
         let (args, headers) = match self {
             Self::Request(call) => (call.args, call.headers),
             Self::Response(call) => (Entries::default(), call.headers),
         };
-        let lists = Lists {
+        Lists {
             args: Base::new(Index::new(args, "args", arena)),
             headers: Base::new(Index::new(headers, "headers", arena)),
-        };
-        if let Self::Response(_) = self {
-            lists.headers.index.check()?;
         }
-        Ok(lists)
     }
 
     /// Which of both.
@@ -79,6 +74,18 @@ pub struct Lists<'c> {
 }
 
 impl Lists<'_> {
+    /// Checks what has to be right before any plugin runs: the headers of a response, as the reply has all of them.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read.
+    #[inline]
+    pub fn check(&self, kind: CallKind) -> Result<(), Malformed> {
+        match kind {
+            CallKind::Request => Ok(()),
+            CallKind::Response => self.headers.index.check(),
+        }
+    }
+
     /// What could not be read so far: then the call must fail.
     #[inline]
     pub fn flaw(&self) -> Option<Malformed> {
@@ -232,7 +239,7 @@ impl<'c> State<'c> {
         Ok(self.answers.get(&what).flatten())
     }
 
-    fn exchange(&mut self, what: Asked<'_>) -> Result<std::vec::Vec<u8>, AskError> {
+    fn exchange(&mut self, what: Asked<'_>) -> Result<Payload, AskError> {
         let asked = match what {
             Asked::Variable(name) => Question::Var(name),
             Asked::RequestBody => Question::RequestBody,

@@ -80,19 +80,19 @@ impl<C: Call> Connection<C> {
         state.next(self.socket(), self.deadline, at_rest)
     }
 
-    /// Reads once, then says what to do; and whether the socket is known to be empty.
-    pub(super) fn receive(&self, home: LoopId, at_rest: AtRest) -> (Step<C>, bool) {
+    /// Reads once, then says what to do. Sets `drained` if the socket is known to be empty. (Not part of what is
+    /// returned: a step is large, and would be moved once more for every call.)
+    pub(super) fn receive(&self, home: LoopId, at_rest: AtRest, drained: &mut bool) -> Step<C> {
         let mut state = self.lock();
         if state.owner != home {
-            return (Step::Leave, false);
+            return Step::Leave;
         }
         match state.fill(self.socket()) {
-            Filled::Some { drained } => {
-                (state.next(self.socket(), self.deadline, at_rest), drained)
-            }
-            Filled::Nothing => (state.next(self.socket(), self.deadline, at_rest), true),
-            Filled::End => (state.ended(self.socket()), false),
+            Filled::Some { drained: all } => *drained = all,
+            Filled::Nothing => *drained = true,
+            Filled::End => return state.ended(self.socket()),
         }
+        state.next(self.socket(), self.deadline, at_rest)
     }
 
     /// Writes more of what is still to be written.

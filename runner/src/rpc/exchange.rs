@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::connection::{Connection, Exchange, Turn, send};
 use super::input::Filled;
 use crate::protocol::frame::kind;
+use crate::protocol::payload::Payload;
 use crate::request::service::{Ask, AskError, Call};
 
 /// The open line to the gateway of one running call.
@@ -17,7 +18,7 @@ pub(super) struct Line<'a, C: Call> {
 }
 
 impl<C: Call> Ask for Line<'_, C> {
-    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, question: &[u8]) -> Result<Payload, AskError> {
         self.write(question)?;
         let answer = self.read()?;
         self.note(Exchange::None)?;
@@ -49,7 +50,7 @@ impl<C: Call> Line<'_, C> {
         }
     }
 
-    fn read(&self) -> Result<Vec<u8>, AskError> {
+    fn read(&self) -> Result<Payload, AskError> {
         loop {
             {
                 let mut state = self.connection.lock();

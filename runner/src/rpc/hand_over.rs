@@ -39,10 +39,12 @@ pub(super) fn hand_over<S: Service>(
     shared: &Arc<Shared<S>>,
     to: &OwnedFd,
     within: Duration,
+    arriving: &dyn Fn() -> bool,
 ) -> HandedOver {
     let mut giver = Giver {
         shared,
         to: to.as_fd(),
+        arriving,
         waiting: Vec::new(),
         handed: HandedOver::default(),
     };
@@ -65,6 +67,8 @@ pub(super) fn hand_over<S: Service>(
 struct Giver<'a, S: Service> {
     shared: &'a Arc<Shared<S>>,
     to: BorrowedFd<'a>,
+    /// Whether connections of another process may still come.
+    arriving: &'a dyn Fn() -> bool,
     /// Those that belong to no loop any more.
     waiting: Vec<Arc<Connection<S::Call>>>,
     handed: HandedOver,
@@ -75,6 +79,8 @@ impl<S: Service> Giver<'_, S> {
     fn give_all(&mut self, until: Instant) -> io::Result<()> {
         let shared = self.shared;
         loop {
+            // The last time everything that is at rest is given once more: the other side may have kept us waiting.
+            let over = Instant::now() >= until;
             for connection in shared.loops.connections() {
                 if connection.give() {
                     self.waiting.push(connection);
@@ -84,13 +90,14 @@ impl<S: Service> Giver<'_, S> {
             self.pass(until)?;
             // Whoever connected to us meanwhile is not left behind.
             let empty = self.waiting.is_empty() && shared.loops.len() == 0;
-            if empty && !drain::sweep(shared, until) && shared.loops.len() == 0 {
+            let last = empty && !(self.arriving)();
+            if last && !drain::sweep(shared, until) && shared.loops.len() == 0 {
                 return Ok(());
             }
-            if Instant::now() >= until || shared.rest.mode() == AtRest::Closes {
+            if over || shared.rest.mode() == AtRest::Closes {
                 return Ok(());
             }
-            if !empty {
+            if !last {
                 self.waiting = shared.rest.take(LOOK);
             }
         }

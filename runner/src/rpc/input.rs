@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::buffers;
 use crate::protocol::frame;
+use crate::protocol::payload::Payload;
 
 /// A buffer that is full grows to so many times what has arrived, so that a frame's length, announced, takes hardly more
 /// memory than its bytes.
@@ -14,8 +15,6 @@ const GROWTH: usize = 8;
 /// Bytes read from a connection, up to the end of the frame in progress and whatever was glued to it.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// Kind and payload length, once the header is there; the header is then gone from `bytes`.
-    head: Option<(u8, usize)>,
     bytes: Vec<u8>,
 }
 
@@ -33,7 +32,7 @@ pub(super) enum Filled {
 impl Input {
     /// Whether no byte of a frame has arrived.
     pub(super) fn is_empty(&self) -> bool {
-        self.head.is_none() && self.bytes.is_empty()
+        self.bytes.is_empty()
     }
 
     /// Reads once, as much as there is room for.
@@ -53,12 +52,10 @@ impl Input {
     }
 
     /// Takes the next whole frame: its kind and payload.
-    pub(super) fn next(&mut self) -> Option<(u8, Vec<u8>)> {
-        if self.head.is_none() {
-            self.head = frame::header(&self.bytes);
-            self.bytes.drain(..self.head.map_or(0, |_| frame::HEADER));
-        }
-        let (kind, len) = self.head?;
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<(u8, Payload)> {
+        let (kind, len) = frame::header(&self.bytes)?;
+        let len = frame::HEADER + len;
         let glued = self.bytes.get(len..)?;
         let rest = match glued {
             [] => Vec::new(),
@@ -68,10 +65,9 @@ impl Input {
                 rest
             }
         };
-        self.head = None;
-        let mut payload = std::mem::replace(&mut self.bytes, rest);
-        payload.truncate(len);
-        Some((kind, payload))
+        let mut whole = std::mem::replace(&mut self.bytes, rest);
+        whole.truncate(len);
+        Some((kind, Payload::of_frame(whole)))
     }
 
     /// Grows in steps as bytes arrive: an announced length alone takes no memory.
@@ -81,7 +77,8 @@ impl Input {
         }
         let have = self.bytes.len();
         if have == self.bytes.capacity() {
-            let whole = self.head.map_or(frame::HEADER, |(_, len)| len);
+            let header = frame::header(&self.bytes);
+            let whole = frame::HEADER + header.map_or(0, |(_, len)| len);
             // Few steps, as each may copy what has arrived. One byte more than the frame needs, so that its last read is
             // known to have drained the socket.
             let wanted = (have * GROWTH)
@@ -131,7 +128,8 @@ mod tests {
         theirs.write_all(&[2, 0, 0, 1, 7]).unwrap();
         let mut input = Input::default();
         assert_eq!(input.fill(ours.as_fd()), Filled::Some { drained: true });
-        assert_eq!(input.next(), Some((2, vec![7])));
+        let frame = input.next().map(|(kind, payload)| (kind, payload.to_vec()));
+        assert_eq!(frame, Some((2, vec![7])));
         assert_eq!(input.fill(ours.as_fd()), Filled::Nothing);
         assert_eq!(input.bytes.capacity(), 0);
     }

@@ -112,9 +112,15 @@ impl<S: Service> Server<S> {
     /// Accepts no more, and gives each connection to whoever takes them at the other end of `to` (see
     /// [`hand_over::pair`](super::hand_over::pair)) as soon as it is between two calls. Ends when there are none left, or
     /// after `within`: what is left then is answered with ERROR and closed. Blocks. If the other end fails, the connections
-    /// that are left are served as before, and this may be called again.
-    pub fn hand_over(&self, to: &OwnedFd, within: Duration) -> HandedOver {
-        hand_over::hand_over(&self.shared, to, within)
+    /// that are left are served as before, and this may be called again. `arriving`: whether [`Server::take`] may still be
+    /// called, which is waited for.
+    pub fn hand_over(
+        &self,
+        to: &OwnedFd,
+        within: Duration,
+        arriving: &dyn Fn() -> bool,
+    ) -> HandedOver {
+        hand_over::hand_over(&self.shared, to, within, arriving)
     }
 
     /// Serves a connection that another process has accepted, and that is between two calls.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
@@ -16,6 +17,7 @@ use super::rest::AtRest;
 use super::server::Shared;
 use super::{buffers, event_loops, readiness, run};
 use crate::protocol::frame::kind;
+use crate::protocol::payload::Payload;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
 
 /// Between two attempts to write the rest of a reply while the process is out of descriptors.
@@ -26,6 +28,26 @@ struct Task<S: Service> {
     shared: Arc<Shared<S>>,
     home: Arc<EventLoop>,
     connection: Arc<Connection<S::Call>>,
+}
+
+/// Why a task does not simply read on.
+enum Paused<C: Call> {
+    /// The socket cannot be watched any more.
+    Leave,
+    /// There is something else to do.
+    Step(Step<C>),
+    /// The same, but the other connections come first.
+    Yield(Step<C>),
+    /// See [`Answered::Look`].
+    Look,
+}
+
+/// What comes after a frame that was taken.
+enum Answered {
+    /// Reading: the connection is at a boundary again, as another look at it would say.
+    AtBoundary,
+    /// Whatever the connection says.
+    Look,
 }
 
 /// Serves `connection` on `home`, which owns it.
@@ -71,23 +93,23 @@ impl<S: Service> Task<S> {
         let mut step = self.next();
         loop {
             step = match step {
-                Step::Read => match self.read(&socket).await {
-                    Some(step) => step,
-                    None => return,
+                Step::Read => match poll_fn(|context| self.poll_frames(&socket, context)).await {
+                    Paused::Leave => return,
+                    Paused::Step(step) => step,
+                    Paused::Yield(step) => {
+                        tokio::task::yield_now().await;
+                        step
+                    }
+                    Paused::Look => self.look().await,
                 },
                 Step::Frame {
                     kind,
                     payload,
                     turn,
-                } => {
-                    if self.frame(kind, payload, turn) && self.at_rest() == AtRest::Stays {
-                        Step::Read // as `next` would say, without another look
-                    } else {
-                        // Frames that are here already may not keep the other connections waiting.
-                        tokio::task::consume_budget().await;
-                        self.next()
-                    }
-                }
+                } => match self.answer(kind, payload, turn) {
+                    Answered::AtBoundary => Step::Read,
+                    Answered::Look => self.look().await,
+                },
                 Step::Configured { call, turn } => self.at_work(|task| task.ask(*call, turn)),
                 Step::Answered { call, turn } => self.at_work(|task| task.place(*call, turn)),
                 Step::Failed { call } => self.at_work(|_| buffers::give(call.finish(false))),
@@ -125,18 +147,60 @@ impl<S: Service> Task<S> {
         self.connection.next(self.home.id, self.at_rest())
     }
 
-    /// Waits for bytes and reads once.
+    /// Reads and answers frame after frame until there is something else to do. Here and not in `serve`, so that a call
+    /// passes through no future but the task's own.
+    fn poll_frames(
+        &self,
+        socket: &AsyncFd<Registered<S::Call>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Paused<S::Call>> {
+        loop {
+            // Keeps the waker in a place of its own: `readable()` would enter and leave a list for every call.
+            let Ok(mut ready) = ready!(socket.poll_read_ready(context)) else {
+                return Poll::Ready(Paused::Leave);
+            };
+            let mut drained = false;
+            let (home, at_rest) = (self.home.id, self.at_rest());
+            let step = self.connection.receive(home, at_rest, &mut drained);
+            if drained {
+                ready.clear_ready();
+            }
+            match step {
+                Step::Frame {
+                    kind,
+                    payload,
+                    turn,
+                } => match self.answer(kind, payload, turn) {
+                    Answered::AtBoundary => {}
+                    Answered::Look => return Poll::Ready(Paused::Look),
+                },
+                // A large frame that comes as fast as we read may not keep the other connections waiting. Never with a
+                // call in hand: if this loop got stuck now, no other could answer it.
+                Step::Read | Step::Wait(_) if !drained => return Poll::Ready(Paused::Yield(step)),
+                Step::Read => {}
+                step => return Poll::Ready(Paused::Step(step)),
+            }
+        }
+    }
+
+    /// What to do next. Frames that are here already may not keep the other connections waiting.
+    async fn look(&self) -> Step<S::Call> {
+        tokio::task::consume_budget().await;
+        self.next()
+    }
+
+    /// Waits for bytes and reads once, for a call that is under way or after the last reply.
     async fn read(&self, socket: &AsyncFd<Registered<S::Call>>) -> Option<Step<S::Call>> {
-        // Keeps the waker in a place of its own: `readable()` would enter and leave a list for every call.
         let mut ready = poll_fn(|context| socket.poll_read_ready(context))
             .await
             .ok()?;
-        let (step, drained) = self.connection.receive(self.home.id, self.at_rest());
+        let mut drained = false;
+        let (home, at_rest) = (self.home.id, self.at_rest());
+        let step = self.connection.receive(home, at_rest, &mut drained);
         if drained {
             ready.clear_ready();
         } else if matches!(step, Step::Read | Step::Wait(_)) {
-            // A large frame that comes as fast as we read may not keep the other connections waiting. Never with a
-            // call in hand: if this loop got stuck now, no other could answer it.
+            // As in `poll_frames`.
             tokio::task::yield_now().await;
         }
         Some(step)
@@ -197,9 +261,18 @@ impl<S: Service> Task<S> {
         Some(self.next())
     }
 
+    fn answer(&self, kind: u8, payload: Payload, turn: Turn) -> Answered {
+        if self.frame(kind, payload, turn) && self.at_rest() == AtRest::Stays {
+            Answered::AtBoundary
+        } else {
+            Answered::Look
+        }
+    }
+
     /// Answers a frame, or sees to it that it will be answered. Returns whether the connection is at a boundary again,
     /// as all methods below do.
-    fn frame(&self, kind: u8, payload: Vec<u8>, turn: Turn) -> bool {
+    #[inline]
+    fn frame(&self, kind: u8, payload: Payload, turn: Turn) -> bool {
         let _busy = self.enter(turn.started);
         match kind {
             kind::HTTP_REQ_CALL => self.admit(CallKind::Request, payload, turn),
@@ -207,11 +280,11 @@ impl<S: Service> Task<S> {
             kind::PREPARE_CONF => {
                 let mut out = buffers::take();
                 self.shared.service.prepare_conf(&payload, &mut out);
-                buffers::give(payload);
+                buffers::give(payload.into_buffer());
                 self.connection.reply(turn, out).at_boundary
             }
             other => {
-                buffers::give(payload);
+                buffers::give(payload.into_buffer());
                 if let Some(before) = self.shared.faults.admit(&format!("kind {other}")) {
                     tracing::warn!(
                         kind = other,
@@ -226,7 +299,8 @@ impl<S: Service> Task<S> {
         }
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, turn: Turn) -> bool {
+    #[inline]
+    fn admit(&self, kind: CallKind, payload: Payload, turn: Turn) -> bool {
         match self.shared.service.admit(kind, payload, turn.started) {
             Ok(mut call) => match call.pending() {
                 None => self.ask(call, turn),
@@ -236,7 +310,7 @@ impl<S: Service> Task<S> {
                 }
             },
             Err(refused) => {
-                buffers::give(refused.payload);
+                buffers::give(refused.payload.into_buffer());
                 self.connection
                     .reply(turn, error_frame(refused.code))
                     .at_boundary
@@ -245,6 +319,7 @@ impl<S: Service> Task<S> {
     }
 
     /// Asks what the call has declared that it needs; with no needs it runs.
+    #[inline]
     fn ask(&self, mut call: S::Call, turn: Turn) -> bool {
         let mut questions = Vec::new();
         match call.questions(&mut questions) {
@@ -265,6 +340,7 @@ impl<S: Service> Task<S> {
     }
 
     /// Runs the call here, or has a thread run it.
+    #[inline]
     fn place(&self, call: S::Call, turn: Turn) -> bool {
         let placement = call.placement();
         let inline = matches!(placement, Placement::Inline);

@@ -21,6 +21,8 @@ pub(super) enum Reason {
     Memory(u64),
     /// This many of its threads hang.
     StuckThreads(usize),
+    /// This many libraries have not come back from their start.
+    HungStarts(usize),
 }
 
 impl fmt::Display for Reason {
@@ -38,6 +40,9 @@ impl fmt::Display for Reason {
                     "{count} of its threads hang after the deadline of their calls"
                 )
             }
+            Self::HungStarts(count) => {
+                write!(f, "{count} libraries hang in their start in it")
+            }
         }
     }
 }
@@ -49,6 +54,7 @@ pub(super) struct Load {
     /// Resident bytes, if the system tells.
     pub(super) memory: Option<u64>,
     pub(super) stuck_threads: usize,
+    pub(super) hung_starts: usize,
 }
 
 /// Which budget of the configuration this is beyond.
@@ -56,6 +62,8 @@ pub(super) fn exceeded(load: Load, config: &config::Worker) -> Option<Reason> {
     let memory = load.memory.zip(config.recycle_memory());
     if load.stuck_threads >= config.recycle_stuck_threads {
         Some(Reason::StuckThreads(load.stuck_threads))
+    } else if load.hung_starts > 0 {
+        Some(Reason::HungStarts(load.hung_starts))
     } else if let Some((memory, _)) = memory.filter(|(memory, budget)| memory >= budget) {
         Some(Reason::Memory(memory))
     } else if load.generations >= config.recycle_generations {
@@ -117,12 +125,15 @@ mod tests {
             generations: 99,
             memory: Some((300 << 20) - 1),
             stuck_threads: 31,
+            hung_starts: 0,
         };
         assert_eq!(exceeded(load, &config), None);
         load.generations += 1;
         assert_eq!(exceeded(load, &config), Some(Reason::Generations(100)));
         load.memory = Some(300 << 20);
         assert_eq!(exceeded(load, &config), Some(Reason::Memory(300 << 20)));
+        load.hung_starts += 1;
+        assert_eq!(exceeded(load, &config), Some(Reason::HungStarts(1)));
         load.stuck_threads += 1;
         assert_eq!(exceeded(load, &config), Some(Reason::StuckThreads(32)));
     }

@@ -38,7 +38,11 @@ pub struct Received<M> {
 
 /// The sending half. Clones share the socket; each message goes out whole.
 #[derive(Debug, Clone)]
-pub struct Sender(Arc<Mutex<UnixStream>>);
+pub struct Sender {
+    socket: Arc<UnixStream>,
+    /// Whose message is on its way.
+    turn: Arc<Mutex<()>>,
+}
 
 /// The receiving half: one owner, one thread.
 #[derive(Debug)]
@@ -50,7 +54,11 @@ pub struct Receiver(UnixStream);
 /// When the descriptor cannot be duplicated.
 pub fn split(socket: UnixStream) -> io::Result<(Sender, Receiver)> {
     let receiving = socket.try_clone()?;
-    Ok((Sender(Arc::new(Mutex::new(socket))), Receiver(receiving)))
+    let sender = Sender {
+        socket: Arc::new(socket),
+        turn: Arc::default(),
+    };
+    Ok((sender, Receiver(receiving)))
 }
 
 impl Sender {
@@ -81,16 +89,17 @@ impl Sender {
         start.extend_from_slice(&(json.len() as u32).to_be_bytes());
         start.extend_from_slice(&(tail.len() as u32).to_be_bytes());
         start.extend_from_slice(&json);
-        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = send_start(&socket, &start, tail, descriptors)?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = &*self.socket;
+        let sent = send_start(socket, &start, tail, descriptors)?;
         socket.write_all(&start[sent.min(start.len())..])?;
         socket.write_all(&tail[sent.saturating_sub(start.len())..])
     }
 
-    /// Ends the connection in both directions: the other side reads its end, and so do we.
+    /// Ends the connection in both directions: the other side reads its end, and so do we. Never blocks: a message that
+    /// the other side does not read ends as well.
     pub fn close(&self) {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = socket.shutdown(std::net::Shutdown::Both);
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -246,6 +255,20 @@ mod tests {
         raw.write_all(&[0, 0, 0, 9, 0]).unwrap();
         drop(raw);
         assert!(receiver.receive::<()>().is_err());
+    }
+
+    #[test]
+    fn closing_does_not_wait_for_a_message_that_nobody_reads() {
+        let ((sender, _), (_, _receiver)) = pair();
+        let (writer, (tell, told)) = (sender.clone(), std::sync::mpsc::channel());
+        let writing = std::thread::spawn(move || {
+            writer.send(&"small").unwrap();
+            tell.send(()).unwrap();
+            writer.send_with(&"large", &vec![0; MAX_LENGTH], &[])
+        });
+        told.recv().unwrap();
+        sender.close();
+        assert!(writing.join().unwrap().is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::spawn::shared_page;
 use super::staging::{Outcome, Place, Staging};
 use super::trial;
 use super::workshop::{Library, Refusal};
-use crate::config::Config;
+use crate::config::{Binding, Config};
 use crate::dev::frames::Asked;
 use crate::plugins::blame::{self, Ending, Running};
 use crate::plugins::instance::Purpose;
@@ -45,6 +45,8 @@ pub struct Plan<'a> {
     pub purpose: Purpose,
     /// The libraries, in the order in which they are opened.
     pub libraries: Vec<Copy>,
+    /// Bindings, as `start` would give them to its worker.
+    pub bindings: Vec<Binding>,
     /// The PREPARE_CONF payload of the chain.
     pub conf: Option<Vec<u8>>,
     /// What the gateway answers; everything else is absent.
@@ -184,6 +186,11 @@ impl Play<'_> {
     }
 
     fn run(&mut self, rehearsed: &mut Rehearsed) -> Result<(), Broken> {
+        if !self.plan.bindings.is_empty() {
+            let bindings = serde_json::to_vec(&self.plan.bindings);
+            let bindings = bindings.map_err(|error| Broken::Impossible(error.to_string()))?;
+            self.tell(&ToRehearsal::Bindings, &bindings)?;
+        }
         if let Some(conf) = &self.plan.conf {
             self.tell(&ToRehearsal::Conf, conf)?;
             match self.next()?.0 {

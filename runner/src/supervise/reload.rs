@@ -367,5 +367,4 @@ impl Reload {
 }
 
 #[cfg(test)]
-#[path = "reload_tests.rs"]
 mod tests;

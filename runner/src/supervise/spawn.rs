@@ -1,5 +1,6 @@
 //! One worker as the supervisor sees it: started, told things without ever waiting for it, and ended.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -60,6 +61,7 @@ pub(super) struct Worker {
     control: Sender,
     outbox: mpsc::Sender<Outgoing>,
     child: Option<Child>,
+    over: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl Worker {
             outbox: write_messages(sender.clone())?,
             control: sender,
             child,
+            over: Cell::new(false),
         };
         worker.watch(receiver, outfit.events)?;
         worker.tell_with(
@@ -155,8 +158,14 @@ impl Worker {
         self.child.as_ref().map_or_else(std::process::id, Child::id)
     }
 
-    /// Ends it at once, and everything that third-party code started in it.
+    /// Whether it was killed or is gone: it answers nothing any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Ends it at once, and everything that third-party code started in it. Never waits.
     pub(super) fn kill(&self) {
+        self.over.set(true);
         self.control.close();
         // It is not waited for yet, so the number is still its own.
         if let Some(group) = self.child.as_ref().and_then(pid) {
@@ -164,14 +173,19 @@ impl Worker {
         }
     }
 
-    /// Takes leave of a worker that has ended or was killed; says how it ended, and whose code ran. Waits for its end.
+    /// Takes leave of a worker, which is killed if it lives; says how it ended, and whose code ran. Never waits: a process
+    /// may take seconds to come to its end after SIGKILL, when the machine or its disk is busy.
     pub(super) fn bury(mut self) -> (String, Ending) {
         self.kill();
-        let how = match self.child.as_mut().map(Child::wait) {
+        let how = match self.child.as_mut().map(Child::try_wait) {
             None => "its control socket closed".to_owned(),
-            Some(Ok(status)) => status.to_string(),
+            Some(Ok(Some(status))) => status.to_string(),
+            Some(Ok(None)) => "killed by the supervisor".to_owned(),
             Some(Err(cause)) => cause.to_string(),
         };
+        if let Some(child) = self.child {
+            reap(child);
+        }
         let mut bytes = vec![0; blame::BYTES];
         let read = self.page.map(|page| page.read_exact_at(&mut bytes, 0));
         if !matches!(read, Some(Ok(()))) {
@@ -220,6 +234,15 @@ impl Worker {
 
 pub(super) fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()).ok()?)
+}
+
+/// Waits for the end of a process on a thread of its own, so that no zombie is left.
+fn reap(mut child: Child) {
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        let reaping = thread::Builder::new().name("reaper".to_owned());
+        // Without a thread to be had it stays a zombie until we end.
+        let _ = reaping.spawn(move || child.wait());
+    }
 }
 
 /// Starts a worker or a probe: the same build as ours, even if the file was replaced meanwhile, in a process group of its

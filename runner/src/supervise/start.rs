@@ -286,6 +286,7 @@ fn libraries(
         good,
         unusable: HashSet::new(),
         forgot: false,
+        hung: BTreeSet::new(),
         recalled: HashMap::new(),
         by_hand: HashMap::new(),
         watch: None,

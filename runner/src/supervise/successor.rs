@@ -16,9 +16,6 @@ use super::control;
 use crate::config::Config;
 use crate::rpc::hand_over::pair;
 
-/// How long it may take to answer, as it may just be starting. Gateway: we have no more than a second.
-const PATIENCE: Duration = Duration::from_millis(300);
-
 /// Why nobody takes our connections.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SuccessorError {
@@ -71,11 +68,16 @@ fn trusted(connected: impl AsFd) -> Result<i32, SuccessorError> {
     Err(SuccessorError::Stranger { pid, uid })
 }
 
-/// Asks the runner that listens at `path` to take our connections. Takes little more than [`PATIENCE`].
+/// Asks the runner that listens at `path` to take our connections. It may just be starting: its answer is waited for for
+/// `patience`.
 ///
 /// # Errors
 /// It is no runner of ours, or does not take them.
-pub(super) fn ask(path: &Path, config: &Config) -> Result<Successor, SuccessorError> {
+pub(super) fn ask(
+    path: &Path,
+    config: &Config,
+    patience: Duration,
+) -> Result<Successor, SuccessorError> {
     let pid = listener(path)?;
     let found = place::find(config).into_iter();
     let mut found = found.filter(|found| i32::try_from(found.pid) == Ok(pid));
@@ -89,7 +91,7 @@ pub(super) fn ask(path: &Path, config: &Config) -> Result<Successor, SuccessorEr
         return Err(SuccessorError::NoRunner(pid));
     }
     let (takes, theirs) = pair().map_err(refused)?;
-    match exchange(connection, theirs).map_err(refused)? {
+    match exchange(connection, theirs, patience).map_err(refused)? {
         Answer::Done { .. } => Ok(Successor { pid, takes }),
         Answer::Failed { lines } => Err(SuccessorError::Refused {
             pid,
@@ -99,9 +101,9 @@ pub(super) fn ask(path: &Path, config: &Config) -> Result<Successor, SuccessorEr
     }
 }
 
-fn exchange(connection: UnixStream, theirs: OwnedFd) -> io::Result<Answer> {
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+fn exchange(connection: UnixStream, theirs: OwnedFd, patience: Duration) -> io::Result<Answer> {
+    connection.set_read_timeout(Some(patience))?;
+    connection.set_write_timeout(Some(patience))?;
     let (sender, mut receiver) = control::split(connection)?;
     sender.send_with(&Request::TakeConnections, &[], &[theirs.as_fd()])?;
     let answer = receiver.receive::<Answer>()?;

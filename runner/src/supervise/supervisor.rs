@@ -4,6 +4,7 @@
 pub(super) mod bindings;
 mod by_hand;
 mod crashes;
+mod holdup;
 mod last_good;
 mod libraries;
 mod life;
@@ -12,6 +13,7 @@ mod prepared;
 mod probes;
 mod questions;
 mod recycle;
+mod remover;
 mod reread;
 mod stager;
 mod status;
@@ -28,6 +30,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use self::bindings::Bindings;
 use self::by_hand::ByHand;
+use self::holdup::HoldUp;
 pub(super) use self::older::Older;
 pub(super) use self::prepared::Untold;
 pub(super) use self::questions::Questions;
@@ -99,8 +102,8 @@ pub(super) enum WorkerEvent {
 pub(super) enum Timer {
     /// The libraries had their time: the worker of this number accepts connections now.
     LoadsAreOver(u64),
-    /// The library of this generation had its time to start.
-    LoadIsLate(u64),
+    /// The library of this generation had its time to start in the worker of this number.
+    LoadIsLate { worker: u64, generation: u64 },
     /// Copies of what served earlier had their time: whoever waits for them goes on.
     RecallsAreOver,
     /// The worker had its time to answer this question for its report.
@@ -195,6 +198,8 @@ pub(super) struct Libraries {
     pub(super) forgot: bool,
     /// Contents that were tried in this runner and did not serve.
     pub(super) unusable: HashSet<Sha256>,
+    /// Generations whose start did not come back, and that count as refused.
+    pub(super) hung: BTreeSet<u64>,
     /// Generations that were made of what had served earlier: when, in seconds since 1970, if that is known.
     pub(super) recalled: HashMap<u64, Option<u64>>,
     /// What was decided by hand and is not done yet, by file.
@@ -255,7 +260,10 @@ impl Supervisor {
             };
             // The supervisor holds a sender itself, so there is always a next event.
             let Some(event) = event else { break };
-            if self.on(event).is_break() {
+            let hold_up = HoldUp::watch(&event);
+            let flow = self.on(event);
+            hold_up.over();
+            if flow.is_break() {
                 break;
             }
         }
@@ -314,7 +322,11 @@ impl Supervisor {
                 self.loads_are_over();
             }
             Timer::LoadsAreOver(_) | Timer::RecallsAreOver => {}
-            Timer::LoadIsLate(generation) => self.load_is_late(generation),
+            Timer::LoadIsLate { worker, generation } => {
+                if self.is_current(worker) {
+                    self.load_is_late(generation);
+                }
+            }
             Timer::ReportIsLate(number) => self.answer_status(number, None),
             Timer::ReloadIsLate(number) => self.reload_is_late(number),
             Timer::StartWorker => self.replace_worker(),

@@ -5,6 +5,7 @@ mod assigner;
 mod inside;
 mod memory;
 mod orders;
+mod serving;
 mod states;
 mod steps;
 

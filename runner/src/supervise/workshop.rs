@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::{Binding, Config, Level};
+use crate::plugins::metadata::About;
 use crate::request::assign::{AssignToken, Stay};
 use crate::supervise::admin::message::LastError;
 
@@ -66,15 +68,20 @@ pub trait Workshop: Send + Sync + 'static {
     fn export_states(&self, to: OwnedFd);
 
     /// Serves the connections that come from another process over `from` until that has no more; before `serve` they wait.
-    /// Runs on a thread of its own.
-    fn adopt(&self, from: OwnedFd);
+    /// Runs on the control thread and returns at once; `hand_over` after it gives them away as well.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    fn adopt(&self, from: OwnedFd) -> io::Result<()>;
 
     /// Accepts nothing more and gives each connection away over `to` when it is between two calls; returns when there is
     /// none left or the time is over, or when nobody takes them: what is left is then served as before. `listener`: if it
-    /// does not serve yet, to give away what waits there. Runs on a thread of its own.
+    /// was not told to serve, to give away what waits there; otherwise the server is waited for, as it may just be starting.
+    /// Runs on a thread of its own.
     fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver;
 
-    /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over.
+    /// Accepts what waits in the backlog, then nothing more; returns when all calls are answered or the time is over. Waits
+    /// for the server, as it may just be starting.
     fn drain(&self, within: Duration);
 
     /// Changes how much is logged, here and in the plugins.
@@ -83,8 +90,8 @@ pub trait Workshop: Send + Sync + 'static {
     /// Threads that are still in a call after its deadline. Runs on the control thread.
     fn stuck_threads(&self) -> usize;
 
-    /// How the worker is. Runs on a thread of its own; reads /proc.
-    fn report(&self) -> Report;
+    /// How the worker is; `described`: with what the authors say of the plugins. Runs on a thread of its own; reads /proc.
+    fn report(&self, described: bool) -> Report;
 }
 
 /// What became of connections that were to be given to another process.
@@ -205,6 +212,17 @@ pub struct GenerationReport {
     pub last_error: Option<LastError>,
     /// Bytes of its code and static data in memory.
     pub memory: u64,
+    /// `None` unless it was asked for.
+    pub described: Option<Described>,
+}
+
+/// What its author says of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// Of the plugin.
+    pub about: About,
+    /// The JSON Schema of its confs, null when it has none.
+    pub schema: Value,
 }
 
 /// Why a library does not serve.

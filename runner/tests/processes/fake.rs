@@ -270,7 +270,9 @@ impl Workshop for Fake {
         workshop::HandedOver::default()
     }
 
-    fn adopt(&self, _: OwnedFd) {}
+    fn adopt(&self, _: OwnedFd) -> io::Result<()> {
+        Ok(())
+    }
 
     fn export_states(&self, _: OwnedFd) {}
 
@@ -280,7 +282,7 @@ impl Workshop for Fake {
 
     fn set_level(&self, _: Level) {}
 
-    fn report(&self) -> workshop::Report {
+    fn report(&self, _: bool) -> workshop::Report {
         workshop::Report {
             connections: self.0.in_flight.load(Ordering::SeqCst),
             ..workshop::Report::default()

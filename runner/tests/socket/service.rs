@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use plugin_runner::protocol::frame::{self, kind};
+use plugin_runner::protocol::payload::Payload;
 use plugin_runner::request::service::{
     Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched,
 };
@@ -126,7 +127,7 @@ impl Service for Shared {
         put(out, kind::PREPARE_CONF, payload);
     }
 
-    fn admit(&self, kind: CallKind, payload: Vec<u8>, _now: Instant) -> Result<FakeCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Payload, _now: Instant) -> Result<FakeCall, Refused> {
         if payload.first() == Some(&REFUSED) {
             return Err(Refused {
                 code: ErrorCode::ConfTokenNotFound,
@@ -149,7 +150,7 @@ impl Service for Shared {
 pub(crate) struct FakeCall {
     fake: Arc<Fake>,
     reply: u8,
-    payload: Vec<u8>,
+    payload: Payload,
     answers: Vec<u8>,
 }
 
@@ -186,8 +187,8 @@ impl Call for FakeCall {
         usize::from(count)
     }
 
-    fn answer(&mut self, payload: Vec<u8>) -> Result<(), ErrorCode> {
-        if payload == b"bad" {
+    fn answer(&mut self, payload: Payload) -> Result<(), ErrorCode> {
+        if *payload == *b"bad" {
             return Err(ErrorCode::BadRequest);
         }
         self.answers.extend_from_slice(&payload);
@@ -218,7 +219,7 @@ impl Call for FakeCall {
                 let mut question = Vec::new();
                 put(&mut question, kind::EXTRA_INFO, QUESTION);
                 match ask.ask(&question) {
-                    Ok(answer) => self.answers = answer,
+                    Ok(answer) => self.answers = answer.to_vec(),
                     Err(error) => self.answers = error.to_string().into_bytes(),
                 }
             }
@@ -226,7 +227,7 @@ impl Call for FakeCall {
             _ => {}
         }
         let text = if self.answers.is_empty() {
-            &self.payload
+            &*self.payload
         } else {
             &self.answers
         };
@@ -235,7 +236,7 @@ impl Call for FakeCall {
 
     fn finish(self, answered: bool) -> Vec<u8> {
         self.fake.note(Event::Finished(self.does(), answered));
-        self.payload
+        self.payload.into_buffer()
     }
 }
 

@@ -1,8 +1,7 @@
 //! Plugins that are bound to routes, services and consumers.
 
-use std::fs;
-
 use e2e::artifacts;
+use e2e::bindings::{lay, of, says, setup, start};
 use e2e::gateway::Gateway;
 use e2e::message::{
     Code, EXTRA_INFO, HTTP_REQ_CALL, Question, Reply, Request, Response, answer_payload,
@@ -10,47 +9,10 @@ use e2e::message::{
 use e2e::runner::{Runner, Setup};
 use e2e::wait;
 
-const PLUGINS: &[&str] = &["tracer", "stop", "key-auth", "say"];
-
-pub(crate) fn setup(bindings: &str) -> Setup {
-    let setup = Setup::with(PLUGINS);
-    lay(&setup, bindings);
-    setup
-}
-
-/// Written elsewhere, then renamed.
-pub(crate) fn lay(setup: &Setup, bindings: &str) {
-    let (part, whole) = (
-        setup.folder().join("b.part"),
-        setup.folder().join("bindings.yaml"),
-    );
-    fs::write(&part, format!("bindings:\n{bindings}")).unwrap();
-    fs::rename(part, whole).unwrap();
-}
-
-#[track_caller]
-pub(crate) fn start(bindings: &str) -> Runner {
-    let runner = setup(bindings).start();
-    runner.log().wait_for(&["bindings serve"]);
-    runner
-}
-
-/// A binding of `stop` that answers with a text.
-pub(crate) fn says(text: &str, rest: &str) -> String {
-    format!("  - plugin: stop\n    config: {{body: {text}}}\n{rest}")
-}
-
 fn prepare(gateway: &mut Gateway, hook: &str, conf: &[(&str, &str)]) -> u32 {
     gateway
         .try_prepare(&format!("route#1#ext-plugin-{hook}#{conf:?}"), conf)
         .unwrap()
-}
-
-pub(crate) fn of(runner: &Runner, route: &str, service: &str) -> Gateway {
-    let gateway = runner.gateway();
-    gateway
-        .variable("route_id", route)
-        .variable("service_id", service)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use e2e::artifacts;
 use serde_json::Value;
 
-fn call(arguments: &[&str]) -> Output {
+pub(crate) fn call(arguments: &[&str]) -> Output {
     let plugins = artifacts::library("stop");
     let mut command = Command::new(artifacts::runner());
     command
@@ -17,13 +17,13 @@ fn call(arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn report(arguments: &[&str]) -> Value {
+pub(crate) fn report(arguments: &[&str]) -> Value {
     let output = call(&[&["--json"], arguments].concat());
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no report: {output:?}"))
 }
 
 #[track_caller]
-fn text(arguments: &[&str]) -> String {
+pub(crate) fn text(arguments: &[&str]) -> String {
     let output = call(arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -176,23 +176,8 @@ fn a_call_may_stand_in_a_file_that_looks_like_http() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("line 1 is `upload please now ok`"));
 }
 
-#[test]
-fn that_bindings_are_not_applied_is_said_where_there_are_some() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("config.yaml");
-    fs::write(&config, "plugins:\n  hot_reload: true\n").unwrap();
-    let warned = || {
-        let output = call(&["--config", config.to_str().unwrap(), "--plugin", "say", "/"]);
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stderr).contains("bindings.yaml are not applied")
-    };
-    assert!(!warned());
-    fs::write(config.with_file_name("bindings.yaml"), "bindings: []\n").unwrap();
-    assert!(warned());
-}
-
 #[track_caller]
-fn fails(arguments: &[&str], code: i32, says: &str) {
+pub(crate) fn fails(arguments: &[&str], code: i32, says: &str) {
     let output = call(arguments);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(code), "{said}");

@@ -156,6 +156,12 @@ fn a_file_that_is_no_library_is_told_what_it_is() {
     if !other.is_empty() {
         refused(&arm, &[], "elf/machine", "is built for aarch64");
     }
+    // What cannot be read says nothing of metadata.
+    let small = stop_with(&folder, |bytes| bytes[4] = 1);
+    for arguments in [&[][..], &["--metadata-only"]] {
+        refused(&small, arguments, "elf/machine", "32-bit");
+        assert_eq!(ids(&report(&small, arguments)), ["elf/machine"]);
+    }
 }
 
 #[test]
@@ -268,6 +274,13 @@ fn what_the_machine_lacks_is_told_by_name() {
             .success()
     );
     let source = "int gone(void); int use(void) { return gone(); }";
+    let undefined = library_in_c(&folder, source, &[]);
+    refused(
+        &undefined,
+        &[],
+        "linker/undefined-symbol",
+        "undefined symbol: gone",
+    );
     let made = library_in_c(&folder, source, &[gone.to_str().unwrap()]);
     let report = report(&made, &[]);
     let found = ids(&report);

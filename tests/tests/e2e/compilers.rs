@@ -147,6 +147,8 @@ fn a_checker_of_memory_finds_nothing() {
         .wrapped(&[
             "valgrind",
             "--quiet",
+            // It runs one thread at a time; without this, a busy one keeps the others waiting for seconds.
+            "--fair-sched=yes",
             "--leak-check=no",
             "--error-exitcode=99",
         ])

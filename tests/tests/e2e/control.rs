@@ -95,6 +95,17 @@ fn the_list_of_a_running_runner_is_what_it_has_loaded() {
     assert_eq!(list["plugins"][0]["name"], "misbehaving");
     let phases = serde_json::json!(["rewrite", "access", "header_filter"]);
     assert_eq!(list["plugins"][0]["phases"], phases);
+    assert_eq!(list["plugins"][0]["calls"], 0);
+    // As of the plugins of a folder.
+    let (misbehaving, stop) = (&list["plugins"][0], &list["plugins"][1]);
+    assert_eq!(
+        stop["schema"]["properties"]["status"]["default"], 200,
+        "{list}"
+    );
+    assert_eq!(misbehaving["schema"]["type"], "object", "{list}");
+    assert_eq!(stop["authenticates"], false);
+    let status = said(&command(&runner, &["status", "--json"]));
+    assert!(!status.contains("schema"), "{status}");
     assert_eq!(list["libraries"].as_array().unwrap().len(), 3);
 }
 

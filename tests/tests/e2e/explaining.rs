@@ -6,7 +6,7 @@ use std::process::Command;
 use e2e::artifacts;
 use e2e::runner::Setup;
 
-use crate::bindings::setup;
+use e2e::bindings::setup;
 
 #[track_caller]
 fn explain(setup: &Setup, arguments: &str) -> String {

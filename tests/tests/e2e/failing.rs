@@ -160,36 +160,6 @@ fn every_call_is_answered_by_its_deadline() {
 }
 
 #[test]
-fn a_stuck_plugin_delays_no_other_route() {
-    let runner = Runner::with(&["misbehaving", "stop"]);
-    let mut others = runner.gateway();
-    let quick = others.prepare(&STOP);
-    let mut stuck = runner.gateway();
-    let slow = stuck.prepare(&[("misbehaving", r#"{"mode": "sleep", "ms": 800}"#)]);
-    // Both are known as quick first: they run on the event loop.
-    let warm = others.prepare(&[("misbehaving", r#"{"mode": "sleep", "ms": 0}"#)]);
-    for _ in 0..200 {
-        others.request(warm, &Request::get("/"));
-        others.request(quick, &Request::get("/"));
-    }
-    stuck.send(HTTP_REQ_CALL, &Request::get("/").payload(slow));
-    let started = Instant::now();
-    let (mut calls, mut worst) = (0, 0);
-    while started.elapsed().as_millis() < 400 {
-        let before = Instant::now();
-        assert_eq!(others.request(quick, &Request::get("/")).text(), "ok");
-        worst = worst.max(before.elapsed().as_millis());
-        calls += 1;
-    }
-    assert_eq!(stuck.receive_reply().reply().text(), "awake");
-    // 10 ms on a quiet machine; the tests run beside each other.
-    assert!(
-        calls > 20 && worst < 200,
-        "{calls} calls, the slowest took {worst} ms"
-    );
-}
-
-#[test]
 fn something_else_than_an_answer_ends_the_call_with_an_error() {
     let runner = Runner::with(&["misbehaving", "stop"]);
     let mut gateway = runner.gateway();

@@ -149,28 +149,3 @@ fn a_new_library_is_tried_with_the_confs_of_bindings_too() {
     ]);
     assert_eq!(runner.gateway().get(&STOP).text(), "ok");
 }
-
-#[test]
-fn a_crash_loop_is_no_storm_of_processes_and_others_are_served_all_the_while() {
-    let runner = Setup::with(&["misbehaving", "stop"])
-        .config("plugins:\n  quarantine_crashes: 1000\n")
-        .start();
-    let crash = [("misbehaving", r#"{"mode": "abort"}"#)];
-    let token = runner.gateway().prepare(&crash);
-    let started = std::time::Instant::now();
-    let mut answered = 0;
-    while started.elapsed().as_millis() < 3500 {
-        let mut gateway = runner.gateway();
-        gateway.send(
-            e2e::message::HTTP_REQ_CALL,
-            &Request::get("/").payload(token),
-        );
-        assert!(gateway.is_closed());
-        let asked = std::time::Instant::now();
-        assert_eq!(runner.gateway().get(&STOP).text(), "ok");
-        assert!(asked.elapsed().as_millis() < 2900, "the gateway waits 3 s");
-        answered += 1;
-    }
-    let workers = runner.log().with("a new one takes its place").len();
-    assert!((4..=10).contains(&workers), "{workers} workers, {answered}");
-}

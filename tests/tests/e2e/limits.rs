@@ -90,26 +90,6 @@ fn five_thousand_connections_are_held_and_answered() {
 }
 
 #[test]
-fn a_reader_who_does_not_read_delays_nobody_and_gets_its_whole_answer_late() {
-    let config = "calls:\n  deadline: 400ms\n";
-    let runner = Setup::with(&["stop", "misbehaving"]).config(config).start();
-    let mut slow = runner.gateway();
-    let token = slow.prepare(&[("misbehaving", r#"{"mode": "large_reply"}"#)]);
-    slow.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
-    let mut other = runner.gateway();
-    let quick = other.prepare(&STOP);
-    // Longer than a call may take: it is answered, whoever reads the answer when.
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(900) {
-        let before = Instant::now();
-        assert_eq!(other.request(quick, &Request::get("/")).text(), "ok");
-        assert!(before.elapsed() < Duration::from_millis(250));
-    }
-    assert_eq!(slow.receive().reply().text().len(), 6 << 20);
-    assert_eq!(slow.request(quick, &Request::get("/")).text(), "ok");
-}
-
-#[test]
 fn a_runner_without_standard_descriptors_serves_and_ends() {
     let setup = Setup::with(&["stop", "misbehaving"]);
     let inner = setup.command();

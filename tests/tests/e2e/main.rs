@@ -5,9 +5,9 @@
     reason = "a test that cannot go on panics, and says where"
 )]
 
-mod binding_cost;
 mod bindings;
 mod calling;
+mod calling_bindings;
 mod checking;
 mod compilers;
 mod configuration;

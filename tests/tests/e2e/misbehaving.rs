@@ -63,27 +63,6 @@ fn bytes_that_are_no_text_go_through_as_they_are() {
 }
 
 #[test]
-fn a_plugin_that_floods_the_log_holds_up_nobody() {
-    let runner = Runner::with(&["misbehaving", "stop"]);
-    let mut gateway = runner.gateway();
-    let mut flooding = runner.gateway();
-    goes_on(&mut gateway);
-    let token = flooding.prepare(&[("misbehaving", r#"{"mode": "log_flood"}"#)]);
-    flooding.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
-    let started = Instant::now();
-    goes_on(&mut gateway);
-    assert!(started.elapsed().as_millis() < 1000, "others waited");
-    assert_eq!(flooding.receive_reply().reply(), Reply::Nothing);
-    goes_on(&mut flooding);
-    // All of it, or what was left out is counted.
-    wait::until("the log is whole", || {
-        let said = runner.log().with("said over and over").len();
-        let more = !runner.log().with("log lines dropped").is_empty();
-        (said == 100_000 || said > 0 && more).then_some(())
-    });
-}
-
-#[test]
 fn a_thread_that_a_plugin_leaves_behind_harms_no_later_call_and_no_later_build() {
     let runner = Runner::with(&["misbehaving", "stop"]);
     let mut gateway = runner.gateway();

@@ -103,6 +103,55 @@ fn a_new_plugin_names_our_package_and_has_everything_to_go_on_with() {
     assert!(read("src/lib.rs").contains("impl Plugin for RequireKey"));
 }
 
+#[test]
+fn with_nothing_but_the_archive_a_plugin_is_made_that_builds_without_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    // As `cargo xtask dist` lays them.
+    let archive = folder.path().join("plugin-runner-1.0");
+    fs::create_dir(&archive).unwrap();
+    xtask::dist::api::lay(&archive).unwrap();
+    let program = archive.join("plugin-runner");
+    fs::copy(artifacts::runner(), &program).unwrap();
+    let place = folder.path().join("elsewhere");
+    fs::create_dir(&place).unwrap();
+    let mut command = Command::new(program);
+    let output = command
+        .args(["new", "from-the-archive"])
+        .current_dir(&place);
+    let output = output.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(!said.contains("registry"), "{said}");
+    let made = place.join("from-the-archive");
+    let lock = fs::read(cargo::root().join("Cargo.lock")).unwrap();
+    fs::write(made.join("Cargo.lock"), lock).unwrap();
+    cargo_in(&made, &["build", "--quiet", "--offline"]);
+    let target = cargo::target_folder().unwrap();
+    let library = target.join("debug/libfrom_the_archive.so");
+    let mut check = Command::new(artifacts::runner());
+    let output = check.arg("check").arg(library).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn where_no_plugin_api_lies_beside_the_program_it_is_said_how_to_name_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("plugin-runner");
+    fs::copy(artifacts::runner(), &program).unwrap();
+    let mut command = Command::new(program);
+    let output = command.args(["new", "alone"]).current_dir(folder.path());
+    let output = output.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "No folder `plugin-api` lies",
+        "remove ./alone",
+        "--api-path DIR",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
 #[track_caller]
 fn refused(folder: &Path, arguments: &[&str], code: i32, says: &str) {
     let before = fs::read_dir(folder).unwrap().count();

@@ -1,7 +1,8 @@
 //! A new library is tried in a process of its own before it meets the one that serves.
 
-use e2e::message::{Code, Reply};
+use e2e::message::{Code, Reply, Request};
 use e2e::runner::{Runner, Setup};
+use e2e::wait;
 
 const STOP: [(&str, &str); 1] = [("stop", r#"{"body": "ok"}"#)];
 
@@ -50,11 +51,21 @@ fn a_library_whose_start_hangs_in_the_worker_stays_out_is_named_and_holds_up_no_
     let config = "plugins:\n  load_deadline: 1s\n  settings:\n    misbehaving: {init: hang}\n";
     let runner = Setup::with(&["misbehaving", "stop"]).config(config).start();
     runner.log().wait_for(&["stop 0.1.0 serves"]);
-    assert_eq!(runner.gateway().get(&STOP).text(), "ok");
+    let mut gateway = runner.gateway();
+    let token = gateway.prepare(&STOP);
+    assert_eq!(gateway.request(token, &Request::get("/")).text(), "ok");
     runner.log().wait_for(&[
-        "libmisbehaving.so has not started in the worker within 1s",
+        "libmisbehaving.so was not loaded",
+        "it has not started in the worker within 1s",
         "hint",
     ]);
+    // The thread that hangs goes with its worker, and the connection is handed to the next one.
+    let said = ["worker 2 serves instead of worker 1", "hang in their start"];
+    runner.log().wait_for(&said);
+    wait::until("there is one worker", || {
+        (runner.children().len() == 1).then_some(())
+    });
+    assert_eq!(gateway.request(token, &Request::get("/")).text(), "ok");
     let reply = runner
         .gateway()
         .get(&[("misbehaving", r#"{"mode": "mark"}"#)]);

@@ -1,7 +1,5 @@
 //! Calls that go as they should.
 
-use std::time::Instant;
-
 use e2e::message::{Code, HTTP_REQ_CALL, Question, Reply, Request, Response, entries, value_of};
 use e2e::runner::{Runner, Setup};
 use e2e::wait;
@@ -138,25 +136,6 @@ fn an_unknown_token_is_said_to_be_unknown() {
 fn a_route_without_plugins_lets_everything_pass() {
     let runner = Runner::with(&["stop"]);
     assert_eq!(runner.gateway().get(&[]), Reply::Nothing);
-}
-
-#[test]
-fn a_slow_configure_delays_the_calls_of_its_own_route_only() {
-    let runner = Runner::with(&["misbehaving", "stop"]);
-    let mut gateway = runner.gateway();
-    gateway.get(&[("stop", "{}")]); // waits until the libraries are loaded
-    let started = Instant::now();
-    let slow = [("misbehaving", r#"{"mode": "slow_configure", "ms": 700}"#)];
-    let token = gateway.prepare(&slow);
-    assert!(
-        started.elapsed().as_millis() < 500,
-        "PREPARE_CONF waited for the author's code"
-    );
-    gateway.send(HTTP_REQ_CALL, &Request::get("/").payload(token));
-    assert_eq!(runner.gateway().get(&[("stop", "{}")]).answer().status, 200);
-    assert!(started.elapsed().as_millis() < 650, "another route waited");
-    assert_eq!(gateway.receive().reply(), Reply::Nothing);
-    assert!(started.elapsed().as_millis() >= 700);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn chain(length: usize) -> Vec<(String, String)> {
 fn measure(options: &Options) -> Result<()> {
     let starts = start::measure(&options.runner, &options.plugins, &chain(1))?;
     println!("{starts}");
-    let instructions = count(options)?;
+    let instructions = count(options, 1)?;
     println!("{}", report::instructions(instructions));
     let servers = Servers::start(options)?;
     let idle = process::memory(servers.runner.pid());
@@ -181,8 +181,12 @@ fn measure(options: &Options) -> Result<()> {
 }
 
 fn judge(options: &Options) -> Result<()> {
-    let instructions = count(options)?;
+    let further = count(options, CHAIN)?;
+    let instructions = count(options, 1)?;
     println!("{}", report::instructions(instructions));
+    let further = further.zip(instructions);
+    let further = further.map(|(chain, one)| (chain - one) / (CHAIN - 1) as f64);
+    println!("{}", report::further_instructions(further));
     let servers = Servers::start(options)?;
     let rows = &servers.rows(options)?[..2];
     pin(options, rows)?;
@@ -203,11 +207,19 @@ fn judge(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn count(options: &Options) -> Result<Option<f64>> {
+/// User instructions of a call whose chain is that long. Its counts are kept where `--profile` says.
+fn count(options: &Options, length: usize) -> Result<Option<f64>> {
     let Options {
         runner, plugins, ..
     } = options;
-    guard::instructions(runner, plugins, &chain(1), options.profile.as_deref())
+    let profile = options.profile.as_ref().map(|file| {
+        let mut name = file.clone().into_os_string();
+        if length > 1 {
+            name.push(".chain");
+        }
+        PathBuf::from(name)
+    });
+    guard::instructions(runner, plugins, &chain(length), profile.as_deref())
 }
 
 fn effort(options: &Options) -> Effort {

@@ -50,6 +50,14 @@ pub fn instructions(count: Option<f64>) -> String {
     }
 }
 
+/// The number of instructions of each further plugin in a chain.
+pub fn further_instructions(count: Option<f64>) -> String {
+    match count {
+        Some(count) => format!("user instructions of each further plugin: {count:.0}"),
+        None => "skipped: user instructions of each further plugin".to_owned(),
+    }
+}
+
 /// Memory before and after the measurement.
 pub fn memory(idle: Memory, after: Memory) -> String {
     let mega = |bytes: u64| bytes as f64 / 1e6;

@@ -5,10 +5,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::traces;
 use crate::cargo;
 
 /// Of August 2018: what the oldest distributions in support have.
-const BASELINE: &str = "2.28";
+pub(super) const BASELINE: &str = "2.28";
+/// Of Cargo.toml: the program as it is shipped.
+const PROFILE: &str = "ship";
 /// This machine's, with its own name for the architecture.
 #[cfg(target_arch = "x86_64")]
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -16,6 +19,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
 /// How it is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
     /// For an old glibc, with zig as the linker.
     Baseline,
@@ -49,7 +53,16 @@ impl Manner {
         Self::Here
     }
 
-    fn command(&self) -> Command {
+    /// Of `cargo xtask dist`.
+    pub(super) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Baseline => &[],
+            Self::Here => &["--here"],
+            Self::Debug => &["--debug"],
+        }
+    }
+
+    fn command(&self) -> Result<Command> {
         let mut command = cargo::cargo();
         match self {
             Self::Here | Self::Debug => command.arg("build"),
@@ -58,9 +71,10 @@ impl Manner {
                 .arg(format!("--target={TARGET}.{BASELINE}")),
         };
         if !matches!(self, Self::Debug) {
-            command.arg("--release");
+            command.args(["--profile", PROFILE]);
+            command.env("CARGO_ENCODED_RUSTFLAGS", traces::flags()?);
         }
-        command
+        Ok(command)
     }
 }
 
@@ -87,7 +101,7 @@ pub(super) fn all(manner: &Manner) -> Result<Built> {
         .iter()
         .filter(|package| !package.for_tests)
         .collect();
-    let mut command = manner.command();
+    let mut command = manner.command()?;
     for package in &shown {
         command.args(["--package", &package.name]);
     }
@@ -101,7 +115,7 @@ pub(super) fn all(manner: &Manner) -> Result<Built> {
         let file = file.with_context(|| format!("`{}` has made no library", package.name))?;
         libraries.push(file.clone());
     }
-    let files = cargo::build(manner.command().args(["--package", "plugin-runner"]))?;
+    let files = cargo::build(manner.command()?.args(["--package", "plugin-runner"]))?;
     let program = files
         .into_iter()
         .find(|file| file.ends_with("plugin-runner"));

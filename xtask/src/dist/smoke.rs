@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use serde_json::Value;
+
+use super::build::Manner;
 use crate::cargo;
 use crate::running::{Running, get_until};
 
@@ -23,11 +26,12 @@ impl Drop for Folder {
     }
 }
 
-/// Unpacks it, checks the sums, the configuration and the libraries, starts it on a socket, sends requests, ends it.
+/// Unpacks it, checks the sums, the configuration and the libraries, starts it on a socket, sends requests, ends it, and
+/// writes a plugin with it.
 ///
 /// # Errors
 /// Something of that does not work.
-pub(super) fn run(archive: &Path, name: &str, glibc: Option<&str>) -> Result<()> {
+pub(super) fn run(archive: &Path, name: &str, glibc: Option<&str>, manner: Manner) -> Result<()> {
     println!("trying the archive from an empty folder");
     let folder = std::env::temp_dir().join(format!("plugin-runner-dist-{}", std::process::id()));
     fs::create_dir(&folder)?;
@@ -44,8 +48,9 @@ pub(super) fn run(archive: &Path, name: &str, glibc: Option<&str>) -> Result<()>
     cargo::run(place.command("sha256sum").args(sums))?;
     cargo::run(place.runner().arg("--version"))?;
     cargo::run(place.runner().args(["start", "--test"]))?;
-    place.check_libraries(glibc)?;
-    place.serve()
+    place.check_libraries(glibc, manner)?;
+    place.serve()?;
+    place.write_a_plugin()
 }
 
 /// The unpacked archive.
@@ -75,13 +80,54 @@ impl Place {
     }
 
     /// What the runner itself says of them.
-    fn check_libraries(&self, glibc: Option<&str>) -> Result<()> {
+    fn check_libraries(&self, glibc: Option<&str>, manner: Manner) -> Result<()> {
         let mut check = self.runner();
         check.arg("check").args(self.libraries()?);
         if let Some(glibc) = glibc {
             check.args(["--glibc", glibc]);
         }
-        cargo::run(&mut check)
+        cargo::run(&mut check)?;
+        if manner == Manner::Debug {
+            return Ok(());
+        }
+        let output = check.arg("--json").output()?;
+        let reports: Value = serde_json::from_slice(&output.stdout)?;
+        for report in reports.as_array().into_iter().flatten() {
+            let findings = report["findings"].as_array().context("no findings")?;
+            // zig drops the names of functions, too, when it is told to drop debug information.
+            let of_zig = |it: &&Value| manner == Manner::Baseline && it["id"] == "size/stripped";
+            let findings: Vec<_> = findings.iter().filter(|it| !of_zig(it)).collect();
+            let file = &report["file"];
+            ensure!(findings.is_empty(), "{file}: {findings:?}");
+        }
+        Ok(())
+    }
+
+    /// With nothing but the archive and a Rust toolchain; what plugin-api needs comes from where cargo has it.
+    fn write_a_plugin(&self) -> Result<()> {
+        cargo::run(self.runner().args(["new", "from-the-archive"]))?;
+        let made = self.0.join("from-the-archive");
+        // The versions that are here already.
+        fs::copy(cargo::root().join("Cargo.lock"), made.join("Cargo.lock"))?;
+        let mut build = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for name in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "RUSTUP_TOOLCHAIN",
+        ] {
+            if let Some(value) = std::env::var_os(name) {
+                build.env(name, value);
+            }
+        }
+        cargo::run(
+            build
+                .current_dir(&made)
+                .args(["build", "--quiet", "--offline"]),
+        )?;
+        let library = made.join("target/debug/libfrom_the_archive.so");
+        cargo::run(self.runner().arg("check").arg(library))
     }
 
     /// On a socket, with a gateway in front of it.

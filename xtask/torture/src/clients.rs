@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use e2e::gateway::Gateway;
 use e2e::message::{PREPARE_CONF, read_token};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use self::connection::Connection;
-use crate::ledger::Ledger;
-use crate::routes::Route;
+use crate::ledger::{Effort, Ledger};
+use crate::routes::{Route, uncalled};
 
 /// The loop looks this often at who wants to send.
 const TICK: Duration = Duration::from_millis(1);
@@ -41,7 +41,8 @@ pub(crate) struct Common {
     /// With their tokens.
     routes: Vec<(Route, u32)>,
     ledger: Arc<Ledger>,
-    /// When the newest crash happened that no answer has come after, and its number.
+    /// When the newest crash happened that no answer of the next worker has come after, and its number. As long as the
+    /// worker before it answers, it has not happened yet: a plugin may take its time for it.
     crash: Arc<Crash>,
 }
 
@@ -64,6 +65,9 @@ impl Clients {
         let mut gateway = Gateway::connect(&load.socket).patient();
         let tokens = load.routes.iter().map(|route| prepare(&mut gateway, route));
         let tokens: Vec<_> = tokens.collect::<Result<_>>()?;
+        gateway.send(PREPARE_CONF, &uncalled());
+        let uncalled = gateway.receive().kind;
+        ensure!(uncalled == PREPARE_CONF, "a route was refused");
         let crash = Arc::default();
         let common = Common {
             socket: load.socket,
@@ -135,6 +139,7 @@ fn run(common: &Common, count: usize) -> Result<()> {
     }
     let mut events = Vec::with_capacity(count);
     let tick = Timespec::try_from(TICK)?;
+    let started = Instant::now();
     while !common.ledger.is_stopped() {
         for connection in &mut connections {
             connection.look(common, &poll)?;
@@ -145,6 +150,7 @@ fn run(common: &Common, count: usize) -> Result<()> {
             connections[event.data.u64() as usize].receive(common, &poll)?;
         }
     }
+    common.ledger.client(Effort::of_this_thread(started));
     Ok(())
 }
 

@@ -48,8 +48,34 @@ pub struct Counts {
     pub during: Times,
     /// Calls that met a crash: with the waiting and, if lost, the call that was made instead.
     pub crashed: Times,
-    /// From a crash to the first right answer on a new connection.
+    /// From a crash, or the last answer of the worker that ended if that came later, to the first right answer on a new
+    /// connection.
     pub recoveries: Vec<Duration>,
+    /// What the clients needed themselves.
+    pub client: Effort,
+}
+
+/// What a thread has used, as parts of the time since it began.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Effort {
+    /// It ran.
+    pub ran: f64,
+    /// It could have run, and there was no processor for it.
+    pub waited: f64,
+}
+
+impl Effort {
+    /// Of this thread, that began to work then. Zeros where the kernel does not count it.
+    pub fn of_this_thread(since: Instant) -> Self {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let mut nanoseconds = text.split_whitespace().filter_map(|word| word.parse().ok());
+        let whole = since.elapsed().as_nanos() as f64;
+        let mut part = || nanoseconds.next().unwrap_or(0.0) / whole;
+        Self {
+            ran: part(),
+            waited: part(),
+        }
+    }
 }
 
 /// How long something took, each time.
@@ -156,6 +182,16 @@ impl Ledger {
     /// The first right answer after a crash.
     pub fn recovered(&self, since: Instant) {
         self.lock().recoveries.push(since.elapsed());
+    }
+
+    /// How long the newest recovery took.
+    pub fn last_recovery(&self) -> Option<Duration> {
+        self.lock().recoveries.last().copied()
+    }
+
+    /// What the clients needed.
+    pub fn client(&self, effort: Effort) {
+        self.lock().client = effort;
     }
 
     /// A call was lost with its connection, because of that.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Parser;
 use torture::builds::{Builds, Special};
-use torture::runner::Runner;
+use torture::runner::{PLUGINS, Runner};
 use torture::torment::{Plan, Torment};
 
 /// Does everything to a runner that can happen to it, under a load of calls each of whose answers is checked
@@ -21,6 +21,9 @@ struct Options {
     /// A folder with libraries, `misbehaving` among them
     #[arg(long)]
     plugins: PathBuf,
+    /// All libraries of the folder, instead of the ten with which recovery is promised
+    #[arg(long)]
+    all: bool,
     /// Was built with optimisations
     #[arg(long)]
     release: bool,
@@ -51,6 +54,18 @@ struct Options {
 }
 
 impl Options {
+    fn libraries(&self) -> Result<Vec<PathBuf>> {
+        if self.all {
+            let libraries = fs::read_dir(&self.plugins)?;
+            return libraries.map(|entry| Ok(entry?.path())).collect();
+        }
+        let file = |name: &str| {
+            self.plugins
+                .join(format!("lib{}.so", name.replace('-', "_")))
+        };
+        Ok(PLUGINS.into_iter().map(file).collect())
+    }
+
     fn plan(&self) -> Plan {
         let swaps = match (self.swaps, self.seconds) {
             (Some(swaps), _) => swaps,
@@ -82,8 +97,8 @@ fn main() -> Result<()> {
     let builds = Builds::read(&options.plugins.join("libmisbehaving.so"), &special)?;
     let plan = options.plan();
     println!("seed {}", plan.seed);
-    let libraries = fs::read_dir(&options.plugins)?.map(|entry| Ok(entry?.path()));
-    let libraries: Vec<_> = libraries.collect::<Result<_>>()?;
+    let libraries = options.libraries()?;
+    println!("{} plugins", libraries.len());
     let runner = Runner::start(&options.runner, Runner::folder(&libraries)?)?;
     let torment = Torment::start(runner, builds, plan)?;
     let summary = torment.run(options.log.as_deref(), |line| println!("{line}"))?;

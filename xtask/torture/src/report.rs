@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::ledger::{Counts, Times};
+use crate::ledger::{Counts, Effort, Times};
 use crate::samples::{Growth, Sample, Samples};
 
 /// What was done to the runner.
@@ -16,6 +16,8 @@ pub struct Done {
     pub broken: BTreeMap<&'static str, u64>,
     /// Worker's ends, by way.
     pub crashes: BTreeMap<&'static str, u64>,
+    /// How long calls had no answer after them, by way.
+    pub recoveries: BTreeMap<&'static str, Vec<Duration>>,
     /// New workers without the end of the old one.
     pub recycles: u64,
     /// Reloads without a change.
@@ -33,6 +35,9 @@ pub struct Summary {
     pub samples: Samples,
     /// How long it took.
     pub time: Duration,
+    /// Connections of the load, and the time that each let pass between an answer and its next call.
+    pub connections: usize,
+    pub pause: Duration,
 }
 
 impl Summary {
@@ -69,6 +74,8 @@ impl Summary {
         line("answer during swaps", times(&counts.during));
         line("answer across a crash", times(&counts.crashed));
         line("crash to first answer", recoveries(&counts.recoveries));
+        line("by way, medians", slowest(&done.recoveries));
+        line("load", self.load());
         let supervisor_memory = self.growth(|sample| Some(sample.supervisor.memory));
         let worker_memory = self.growth(|sample| Some(sample.worker?.memory));
         let supervisor_files = self.growth(|sample| Some(sample.supervisor.descriptors));
@@ -78,6 +85,18 @@ impl Summary {
         line("supervisor descriptors", supervisor_files);
         line("worker descriptors", worker_files);
         table
+    }
+
+    /// So that nobody takes the clients' own pauses for the runner's.
+    fn load(&self) -> String {
+        let Effort { ran, waited } = self.counts.client;
+        let rate = self.counts.calls as f64 / self.time.as_secs_f64();
+        let (ran, waited) = (ran * 100.0, waited * 100.0);
+        format!(
+            "{} connections, {} ms between an answer and the next call, {rate:.0} calls/s; its thread ran {ran:.0} % of the time and waited {waited:.0} % for a processor",
+            self.connections,
+            self.pause.as_millis()
+        )
     }
 
     fn growth(&self, value: impl Fn(&Sample) -> Option<u64>) -> String {
@@ -113,6 +132,15 @@ fn recoveries(recoveries: &[Duration]) -> String {
         return "not measured".to_owned();
     };
     format!("median {median:.1} ms, p95 {p95:.1} ms, longest {most:.1} ms")
+}
+
+fn slowest(ways: &BTreeMap<&'static str, Vec<Duration>>) -> String {
+    let median = |times: &Vec<Duration>| recovery(times).map_or(0.0, |recovery| recovery.median);
+    let mut medians: Vec<_> = ways.iter().map(|(way, t)| (median(t), *way)).collect();
+    medians.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let parts = medians.iter().map(|(ms, way)| format!("{way} {ms:.0}"));
+    let parts: Vec<_> = parts.collect();
+    parts.join(", ") + " ms"
 }
 
 /// Crash to first right answer, in milliseconds.

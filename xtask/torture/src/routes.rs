@@ -23,13 +23,32 @@ enum Kind {
     Told,
     /// As `Told`, and the gateway is asked in between.
     Asked,
-    /// A plugin that is never replaced.
+    /// Plugins that are never replaced: the last one answers.
     Constant,
     /// A response call.
     Response,
 }
 
 const KINDS: [Kind; 4] = [Kind::Told, Kind::Asked, Kind::Constant, Kind::Response];
+
+/// Let every call of ours pass.
+const PASSING: [(&str, &str); 6] = [
+    ("bot-detection", "{}"),
+    ("ip-restriction", r#"{"deny": ["192.0.2.0/24"]}"#),
+    ("limit-req", r#"{"rate": 1000000, "burst": 1000000}"#),
+    ("rewrite", "{}"),
+    ("response-rewrite", "{}"),
+    ("say", "{}"),
+];
+
+/// The payload of a PREPARE_CONF that names the plugins that no route of ours calls: they are configured like any other.
+pub fn uncalled() -> Vec<u8> {
+    let confs = [
+        ("key-auth", r#"{"anonymous": "somebody"}"#),
+        ("acl", r#"{"deny": ["nobody"]}"#),
+    ];
+    prepare_payload("route#uncalled#ext-plugin-pre-req#1", &confs)
+}
 
 /// So many routes, of all kinds.
 pub fn routes(count: usize) -> Vec<Route> {
@@ -49,7 +68,11 @@ fn route(kind: Kind, number: usize) -> Route {
     let conf = match kind {
         Kind::Told => vec![own("tell"), own("answer")],
         Kind::Asked => vec![own("tell"), own("ask"), own("answer")],
-        Kind::Constant => vec![("stop".to_owned(), format!(r#"{{"body": "{text}"}}"#))],
+        Kind::Constant => {
+            let passing = PASSING.map(|(name, conf)| (name.to_owned(), conf.to_owned()));
+            let stop = ("stop".to_owned(), format!(r#"{{"body": "{text}"}}"#));
+            passing.into_iter().chain([stop]).collect()
+        }
         Kind::Response => vec![own("tell")],
     };
     Route { text, kind, conf }

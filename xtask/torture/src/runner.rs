@@ -13,6 +13,20 @@ use plugin_runner::supervise::admin::message::{Answer, Request, Status};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+/// What a runner has whose recovery is measured: ten plugins, the one that is replaced among them.
+pub const PLUGINS: [&str; 10] = [
+    "misbehaving",
+    "stop",
+    "say",
+    "rewrite",
+    "response-rewrite",
+    "key-auth",
+    "acl",
+    "ip-restriction",
+    "bot-detection",
+    "limit-req",
+];
+
 /// How long it may take to be ready.
 const START: Duration = Duration::from_secs(60);
 /// Between two looks.

@@ -134,6 +134,8 @@ impl Torment {
             counts: self.ledger.counts(),
             samples: self.samples,
             time: self.started.elapsed(),
+            connections: self.plan.connections,
+            pause: self.plan.pause,
         })
     }
 
@@ -340,7 +342,11 @@ impl Torment {
         let clients = &self.clients;
         self.runner.wait("calls are answered after a crash", |_| {
             clients.is_recovered().then_some(())
-        })
+        })?;
+        let took = self.ledger.last_recovery();
+        let recoveries = self.done.recoveries.entry(way.name()).or_default();
+        recoveries.extend(took);
+        Ok(())
     }
 
     fn progress(&self) -> String {

@@ -6,22 +6,8 @@ use std::time::Duration;
 use e2e::artifacts;
 use torture::builds::{Builds, Special};
 use torture::report::recovery;
-use torture::runner::Runner;
+use torture::runner::{PLUGINS, Runner};
 use torture::torment::{Plan, Torment};
-
-/// Ten plugins, the one that is replaced among them.
-const PLUGINS: [&str; 10] = [
-    "misbehaving",
-    "stop",
-    "say",
-    "rewrite",
-    "response-rewrite",
-    "key-auth",
-    "acl",
-    "ip-restriction",
-    "bot-detection",
-    "limit-req",
-];
 
 fn libraries() -> Vec<PathBuf> {
     PLUGINS.into_iter().map(artifacts::library).collect()

@@ -4,11 +4,16 @@
 
 use super::Flaw;
 
+/// A vector of offsets: the position of its first element, and all elements.
+type Offsets<'f> = (usize, &'f [[u8; 4]]);
+
 /// One table: where it starts and its list of field offsets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table<'f> {
-    buf: &'f [u8],
     at: usize,
+    /// The buffer from the table on: what a table points to lies behind it. Positions in it have 34 bits at most, so
+    /// that one comparison checks both ends of what is read.
+    rest: &'f [u8],
     slots: &'f [u8],
 }
 
@@ -23,16 +28,44 @@ impl<'f> Table<'f> {
     #[inline]
     pub(crate) fn at(buf: &'f [u8], at: usize) -> Result<Self, Flaw> {
         let slots = slots(buf, vtable(buf, at)?)?;
-        Ok(Self { buf, at, slots })
+        let rest = buf.get(at..).ok_or(Flaw::Outside)?;
+        Ok(Self { at, rest, slots })
     }
 
-    /// The position of a field's bytes; `None` when the field is absent. `slot` counts fields in schema order.
-    #[inline]
-    pub(crate) fn field(&self, slot: usize) -> Option<usize> {
+    /// The position of a field's bytes behind the table's; `None` when the field is absent. `slot` counts fields in schema
+    /// order.
+    #[inline(always)]
+    fn field(&self, slot: usize) -> Option<usize> {
         match slot_offset(self.slots, slot) {
             0 => None,
-            offset => Some(self.at + usize::from(offset)),
+            offset => Some(usize::from(offset)),
         }
+    }
+
+    /// What an offset in a field points to, behind the table's position.
+    #[inline(always)]
+    fn target(&self, field: usize) -> Result<usize, Flaw> {
+        let offset = near(self.rest, field).ok_or(Flaw::Outside)?;
+        Ok(field + u32::from_le_bytes(offset) as usize)
+    }
+
+    /// The position of what an offset in a field points to.
+    #[cfg(test)]
+    pub(crate) fn pointed(&self, slot: usize) -> Option<usize> {
+        Some(self.at + self.target(self.field(slot)?).ok()?)
+    }
+
+    /// A field that is a vector of offsets.
+    #[inline(always)]
+    pub(crate) fn vector(&self, slot: usize) -> Result<Option<Offsets<'f>>, Flaw> {
+        let Some(field) = self.field(slot) else {
+            return Ok(None);
+        };
+        let at = self.target(field)?;
+        let len = near(self.rest, at).ok_or(Flaw::Outside)?;
+        let (first, len) = (at + 4, u32::from_le_bytes(len) as usize);
+        let elements = self.rest.get(first..first + len * 4).ok_or(Flaw::Length)?;
+        Ok(Some((self.at + first, elements.as_chunks().0)))
     }
 
     /// A ubyte field, 0 when absent.
@@ -58,7 +91,13 @@ impl<'f> Table<'f> {
     pub(crate) fn bytes(&self, slot: usize) -> Result<Option<&'f [u8]>, Flaw> {
         match self.field(slot) {
             None => Ok(None),
-            Some(field) => bytes_at(self.buf, follow(self.buf, field)?).map(Some),
+            Some(field) => {
+                let at = self.target(field)?;
+                let len = near(self.rest, at).ok_or(Flaw::Outside)?;
+                let (first, len) = (at + 4, u32::from_le_bytes(len) as usize);
+                let bytes = self.rest.get(first..first + len);
+                bytes.ok_or(Flaw::Length).map(Some)
+            }
         }
     }
 
@@ -66,7 +105,7 @@ impl<'f> Table<'f> {
     fn scalar<const N: usize>(&self, slot: usize) -> Result<[u8; N], Flaw> {
         match self.field(slot) {
             None => Ok([0; N]),
-            Some(field) => chunk(self.buf, field).ok_or(Flaw::Outside),
+            Some(field) => near(self.rest, field).ok_or(Flaw::Outside),
         }
     }
 }
@@ -98,20 +137,18 @@ impl Layout {
         order: Order::Other,
     };
 
-    /// Where both fields of the table point to, relative to it, if it has them in the usual places and a vtable that was
-    /// seen before: one look at the bounds for all three. `rest` is the buffer from the table on, which is at `at`.
+    /// Where the first field of the table points to, and the position of the second one, if it has them in the usual
+    /// places and a vtable that was seen before: one look at the bounds for all three. `at` has no more than 33 bits.
     #[inline(always)]
-    pub(crate) fn both(&self, rest: &[u8], at: usize) -> Option<(usize, usize)> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *rest.first_chunk()?;
+    pub(crate) fn usual(&self, buf: &[u8], at: usize) -> Option<(usize, usize)> {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = *buf.get(at..at + 12)?.first_chunk()?;
         let back = i32::from_le_bytes([a, b, c, d]) as isize as usize;
         if at.wrapping_sub(back) != self.vtable {
             return None;
         }
-        let one = u32::from_le_bytes([e, f, g, h]) as usize + 4;
-        let other = u32::from_le_bytes([i, j, k, l]) as usize + 8;
         match self.order {
-            Order::Straight => Some((one, other)),
-            Order::Crossed => Some((other, one)),
+            Order::Straight => Some((at + 4 + u32::from_le_bytes([e, f, g, h]) as usize, at + 8)),
+            Order::Crossed => Some((at + 8 + u32::from_le_bytes([i, j, k, l]) as usize, at + 4)),
             Order::Other => None,
         }
     }
@@ -158,14 +195,6 @@ pub(crate) fn bytes_at(buf: &[u8], at: usize) -> Result<&[u8], Flaw> {
         .ok_or(Flaw::Length)
 }
 
-/// The vector of offsets whose length stands at `at`: the position of its first element, and all elements.
-#[inline]
-pub(crate) fn vector_at(buf: &[u8], at: usize) -> Result<(usize, &[[u8; 4]]), Flaw> {
-    let len = word(buf, at)?;
-    let elements = buf.get(at + 4..at + 4 + len * 4).ok_or(Flaw::Length)?;
-    Ok((at + 4, elements.as_chunks().0))
-}
-
 /// The position of the vtable of the table at `at`. Not checked: one before the buffer comes out as a huge number.
 #[inline]
 fn vtable(buf: &[u8], at: usize) -> Result<usize, Flaw> {
@@ -194,6 +223,12 @@ fn word(buf: &[u8], at: usize) -> Result<usize, Flaw> {
         Some(word) => Ok(u32::from_le_bytes(word) as usize),
         None => Err(Flaw::Outside),
     }
+}
+
+/// As [`chunk`], for a position that cannot overflow.
+#[inline(always)]
+fn near<const N: usize>(buf: &[u8], at: usize) -> Option<[u8; N]> {
+    buf.get(at..at + N)?.first_chunk().copied()
 }
 
 #[inline]

@@ -47,7 +47,9 @@ impl<'f> RequestCall<'f> {
     /// As [`Self::parse`].
     #[inline]
     pub fn open(payload: &'f [u8]) -> Result<Self, Malformed> {
-        Self::read(payload, Entries::open)
+        Self::read(payload, |payload, table, slot, field| {
+            Entries::open(payload, table, slot, field)
+        })
     }
 
     #[inline(always)]

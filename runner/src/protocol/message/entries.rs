@@ -8,7 +8,7 @@ use std::iter::FusedIterator;
 
 use super::Malformed;
 use super::of;
-use crate::protocol::flat::{Flaw, Layout, Table, bytes_at, follow, vector_at};
+use crate::protocol::flat::{Flaw, Layout, Table, bytes_at, follow};
 
 /// One `TextEntry`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -63,11 +63,9 @@ impl<'f> Entries<'f> {
         slot: usize,
         field: &'static str,
     ) -> Result<Self, Malformed> {
-        let Some(at) = table.field(slot) else {
+        let Some((at, elements)) = table.vector(slot).map_err(of(field))? else {
             return Ok(Self::default());
         };
-        let found = follow(buf, at).and_then(|at| vector_at(buf, at));
-        let (at, elements) = found.map_err(of(field))?;
         let at = u32::try_from(at).map_err(|_| of(field)(Flaw::Outside))?;
         Ok(Self { buf, at, elements })
     }
@@ -106,36 +104,37 @@ impl<'f> Entries<'f> {
         layout: &mut Layout,
         wanted: Option<u32>,
     ) -> Search {
-        let any = wanted.is_none();
-        let wanted = wanted.unwrap_or_default();
-        let len = self.elements.len().min(places.len());
-        let (elements, places) = (&self.elements[..len], &places[..len]);
-        let mut known = *layout;
-        let mut at = from;
-        while at < len {
-            // Everything lies behind what points to it, so from here on all is relative to the table.
-            let table = (self.at as usize + at * 4) + u32::from_le_bytes(elements[at]) as usize;
-            let rest = self.buf.get(table..).unwrap_or_default();
-            let place = match known.both(rest, table) {
-                Some((name, value)) => match key_at(rest, name) {
-                    Some(key) => Place::new(key, table + name, table + value),
-                    None => return Search::Broken(at, Flaw::Length),
-                },
+        // Without a key, whatever name comes: the search ends after one entry.
+        let (wanted, most) = match wanted {
+            Some(key) => (key, usize::MAX),
+            None => (0, 1),
+        };
+        let elements = self.elements.get(from..).unwrap_or_default();
+        let places = places.get(from..).unwrap_or_default();
+        let mut at = self.at.wrapping_add(from as u32 * 4);
+        let mut index = from;
+        for (element, place) in elements.iter().zip(places).take(most) {
+            // Both have 32 bits and their sum does not wrap: one comparison tells whether it lies in the buffer.
+            let table = at as usize + u32::from_le_bytes(*element) as usize;
+            let usual = layout.usual(self.buf, table);
+            let found = match usual.and_then(|(name, value)| Place::usual(self.buf, name, value)) {
+                Some(found) => found,
                 None => match Place::unusual(self.buf, table, layout) {
-                    Ok(place) => {
-                        known = *layout;
-                        place
-                    }
-                    Err(flaw) => return Search::Broken(at, flaw),
+                    Ok(found) => found,
+                    Err(flaw) => return Search::Broken(index, flaw),
                 },
             };
-            places[at].set(place);
-            if any || place.key == wanted {
-                return Search::Found(at);
+            place.set(found);
+            if found.key == wanted {
+                return Search::Found(index);
             }
-            at += 1;
+            at = at.wrapping_add(4);
+            index += 1;
         }
-        Search::Ended(at)
+        match most {
+            1 if index > from => Search::Found(from),
+            _ => Search::Ended(index),
+        }
     }
 
     /// The name at a place that came from [`Entries::place`].
@@ -153,7 +152,7 @@ impl<'f> Entries<'f> {
     pub fn value(&self, place: Place) -> Result<Option<&'f [u8]>, Flaw> {
         match place.value {
             0 => Ok(None),
-            value => bytes_at(self.buf, value as usize).map(Some),
+            field => bytes_at(self.buf, follow(self.buf, field as usize)?).map(Some),
         }
     }
 
@@ -200,27 +199,42 @@ pub struct Place {
     key: u32,
     /// Position of the name; 0: it has none. No text can lie at the start of a frame.
     name: u32,
-    /// Position of the value; 0: it has none.
+    /// Position of the offset to the value; 0: it has none.
     value: u32,
 }
 
 impl Place {
-    /// Reads a table whose fields lie elsewhere than usual, or the first one of a list.
-    #[cold]
-    fn unusual(buf: &[u8], table: usize, layout: &mut Layout) -> Result<Self, Flaw> {
-        let (name, value) = locate(buf, table, layout)?;
-        Ok(Self::new(key(text_at(buf, name)?), name, value))
+    /// The place of an entry whose name is at one position and the offset to its value at the other; `None` if the name
+    /// does not lie inside of the buffer.
+    #[inline(always)]
+    fn usual(buf: &[u8], name: usize, value: usize) -> Option<Self> {
+        Some(Self {
+            key: key_at(buf, name)?,
+            // Both are inside of the buffer, whose length has 24 bits in a frame and here never more than 32.
+            name: name as u32,
+            value: value as u32,
+        })
     }
 
-    #[inline]
-    fn new(key: u32, name: usize, value: usize) -> Self {
-        // The name is inside of the buffer, whose length has 24 bits in a frame and here never more than 32. A value
-        // that is not stays outside.
-        Self {
-            key,
+    /// Reads a table whose fields lie elsewhere than usual, the first one of a list, or one that cannot be read.
+    #[inline(never)]
+    fn unusual(buf: &[u8], table: usize, layout: &mut Layout) -> Result<Self, Flaw> {
+        let (name, value) = layout.fields(buf, table)?;
+        let name = match name {
+            0 => 0,
+            offset => follow(buf, table + usize::from(offset))?,
+        };
+        let text = text_at(buf, name)?;
+        let value = match value {
+            0 => 0,
+            offset => table + usize::from(offset),
+        };
+        Ok(Self {
+            key: key(text),
+            // As in `usual`. A value's offset that is not inside of the buffer stays outside.
             name: name as u32,
             value: u32::try_from(value).unwrap_or(u32::MAX),
-        }
+        })
     }
 
     /// Whether the entry may have the name of this [`key`]; names that differ may have the same key.
@@ -250,12 +264,13 @@ pub fn key(name: &[u8]) -> u32 {
     mix(end, len)
 }
 
-/// The key of the name whose length stands at `at`; `None` if it does not lie inside of `rest`.
+/// The key of the name whose length stands at `at`; `None` if it does not lie inside of `buf`.
 #[inline(always)]
-fn key_at(rest: &[u8], at: usize) -> Option<u32> {
-    let rest = rest.get(at..)?;
-    let len = u32::from_le_bytes(*rest.first_chunk()?);
-    let end = rest.get(..len as usize + 4)?.last_chunk()?;
+fn key_at(buf: &[u8], at: usize) -> Option<u32> {
+    let len = u32::from_le_bytes(*buf.get(at..at + 4)?.first_chunk()?);
+    let end = at + len as usize;
+    // The last four bytes of length and name together.
+    let end = buf.get(end..end + 4)?.first_chunk()?;
     Some(mix(u32::from_le_bytes(*end), len))
 }
 

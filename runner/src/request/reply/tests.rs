@@ -19,7 +19,7 @@ type Pairs<'a> = &'a [(&'a str, Option<&'a str>)];
 struct Nobody;
 
 impl Ask for Nobody {
-    fn ask(&mut self, _: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, _: &[u8]) -> Result<crate::protocol::payload::Payload, AskError> {
         Err(AskError::Closed)
     }
 }
@@ -82,7 +82,7 @@ fn change(state: &mut State<'_>, map: u32, edit: u32, name: &str, value: &str) {
 fn reply(message: Message<'_>, plugins: impl FnOnce(&mut State<'_>)) -> Vec<u8> {
     let (arena, answers, mut nobody) = (Bump::new(), Answers::default(), Nobody);
     let deadline = Instant::now() + Duration::from_secs(1);
-    let lists = message.lists(&arena).unwrap();
+    let lists = message.lists(&arena);
     let opened = (message, &lists);
     let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut nobody);
     plugins(&mut state);

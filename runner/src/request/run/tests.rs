@@ -19,7 +19,7 @@ type Run = extern "C" fn(Handle, Handle, u32, HostRef, CallPointer) -> u32;
 struct Gone;
 
 impl Ask for Gone {
-    fn ask(&mut self, _: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, _: &[u8]) -> Result<crate::protocol::payload::Payload, AskError> {
         Err(AskError::Closed)
     }
 }
@@ -60,7 +60,7 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
     let (arena, answers, mut gone) = (Bump::new(), Answers::default(), Gone);
     let deadline = Instant::now() + Duration::from_secs(1);
     let message = Message::Request(call);
-    let lists = message.lists(&arena).unwrap();
+    let lists = message.lists(&arena);
     let opened = (message, &lists);
     let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut gone);
     let verdict = run(

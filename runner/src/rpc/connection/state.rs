@@ -12,6 +12,7 @@ use super::Turn;
 use super::output::{Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
+use crate::protocol::payload::Payload;
 use crate::request::service::{Call, ErrorCode};
 use crate::rpc::buffers;
 use crate::rpc::event_loop::{LoopId, NOBODY};
@@ -92,7 +93,7 @@ impl<C: Call> State<C> {
         }
     }
 
-    fn begin(&mut self, kind: u8, payload: Vec<u8>, deadline: Duration) -> Step<C> {
+    fn begin(&mut self, kind: u8, payload: Payload, deadline: Duration) -> Step<C> {
         let started = Instant::now();
         self.sequence += 1;
         let turn = Turn {
@@ -195,7 +196,7 @@ impl<C: Call> State<C> {
     }
 
     /// The next frame of the exchange that a running call has open.
-    pub(in crate::rpc) fn take_answer(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(in crate::rpc) fn take_answer(&mut self) -> Option<(u8, Payload)> {
         self.input.next()
     }
 

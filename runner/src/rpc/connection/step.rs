@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::Turn;
+use crate::protocol::payload::Payload;
 use crate::request::service::{Blame, Call};
 
 /// What a connection is doing.
@@ -72,7 +73,7 @@ pub(in crate::rpc) enum Step<C: Call> {
     /// Answer this frame.
     Frame {
         kind: u8,
-        payload: Vec<u8>,
+        payload: Payload,
         turn: Turn,
     },
     /// The confs of this call are ready: ask its questions, if any.

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Level;
+use crate::supervise::workshop::Described;
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
     /// How it is.
     Status,
+    /// The same, with what their authors say of the plugins.
+    Plugins,
     /// Look at the configuration and at the plugins folder again; load this plugin again even if its file is unchanged.
     /// Answered when nothing is under way any more.
     Reload { plugin: Option<String> },
@@ -32,7 +35,7 @@ pub enum Request {
 /// An answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Answer {
-    /// To `Status`.
+    /// To `Status` and `Plugins`.
     Status(Box<Status>),
     /// What was done, a line each.
     Done { lines: Vec<String> },
@@ -170,6 +173,9 @@ pub struct Plugin {
     pub panics: u64,
     pub last_error: Option<LastError>,
     pub retained: Retained,
+    /// `None` unless it was asked for and the worker answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub described: Option<Described>,
 }
 
 /// The newest failure of a phase.

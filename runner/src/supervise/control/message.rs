@@ -56,8 +56,8 @@ pub enum ToWorker {
     Pulse,
     /// Log up to this level from now on.
     LogLevel(Level),
-    /// Say how you are; answered by `Report`.
-    Report { sequence: u64 },
+    /// Say how you are, and on demand what the authors of your plugins say; answered by `Report`.
+    Report { sequence: u64, described: bool },
     /// Accept what waits in the backlog and nothing more, finish all calls, answer `Drained` and leave.
     Drain { within: Duration },
 }

@@ -17,10 +17,11 @@ use crate::plugins::blame;
 use crate::plugins::generation::Generation;
 use crate::plugins::instance::Purpose;
 use crate::protocol::frame;
+use crate::protocol::payload::Payload;
 use crate::request::assign::AssignToken;
 use crate::request::call::PluginCall;
 use crate::request::calls::Calls;
-use crate::request::chain::LinkState;
+use crate::request::chain::{Link, LinkState};
 use crate::request::observer::{self, Observer, Passed};
 use crate::request::plugin_log::Line;
 use crate::request::service::{Ask, AskError, Blame, Call, CallKind, Service};
@@ -124,6 +125,7 @@ impl Stage {
                     };
                     self.sender.send(&said)?;
                 }
+                ToRehearsal::Bindings => self.calls.bind(serde_json::from_slice(&received.tail)?),
                 ToRehearsal::Conf => {
                     let configured = self.configure(&received.tail)?;
                     self.sender.send(&FromRehearsal::Configured(configured))?;
@@ -181,19 +183,17 @@ impl Stage {
         let payload = frames::request(&request, TOKEN).unwrap_or_default();
         let call = self.admit(CallKind::Request, payload)?;
         let links = call.snapshot().links.iter();
-        let plugins = links.map(|link| match &link.state {
-            LinkState::Failing(reason) => (link.name.clone(), Some(reason.to_string())),
-            LinkState::Ready(_) | LinkState::Unbound => (link.name.clone(), None),
-        });
+        let plugins = links.map(|link| (link.name.clone(), reason(link)));
         Ok(Configured {
             took_ns: ns(begun.elapsed()),
             plugins: plugins.collect(),
+            bound: self.calls.of_bindings(reason),
         })
     }
 
     /// A call whose confs are configured.
     fn admit(&self, kind: CallKind, payload: Vec<u8>) -> anyhow::Result<PluginCall> {
-        let call = self.calls.admit(kind, payload, Instant::now());
+        let call = self.calls.admit(kind, payload.into(), Instant::now());
         let Ok(mut call) = call else {
             bail!("the call cannot be read");
         };
@@ -213,6 +213,10 @@ impl Stage {
             CallKind::Request
         };
         self.call = Some((kind, payload));
+        // What the plugins that are bound ask is known after the first call of a route: this is a later one.
+        if self.calls.bound() > 0 {
+            self.begin()?;
+        }
         let mut reply = Vec::new();
         let called = self.run(&mut reply)?;
         log_phase::drain(LOG);
@@ -222,6 +226,18 @@ impl Stage {
     }
 
     fn run(&mut self, reply: &mut Vec<u8>) -> anyhow::Result<Called> {
+        let (mut call, begun, declared) = self.begin()?;
+        let deadline = begun + self.calls.config().calls.deadline;
+        call.run(deadline, &Blame::of_this_thread(), &mut self.gateway, reply);
+        let took_ns = ns(begun.elapsed());
+        if self.watching.load(Ordering::Relaxed) {
+            call.finish(true);
+        }
+        Ok(Called { took_ns, declared })
+    }
+
+    /// A call that has what it declares, since when, and what it asked.
+    fn begin(&self) -> anyhow::Result<(PluginCall, Instant, Vec<String>)> {
         let Some((kind, payload)) = self.call.clone() else {
             bail!("there is no call");
         };
@@ -236,18 +252,12 @@ impl Stage {
                 frames::asked(frame.payload).context("a question that nobody understands")?;
             let answer = self.gateway.answer(&asked);
             declared.push(words(&asked));
-            if call.answer(answer).is_err() {
+            if call.answer(answer.into()).is_err() {
                 bail!("an answer cannot be read");
             }
             rest = &rest[length..];
         }
-        let deadline = begun + self.calls.config().calls.deadline;
-        call.run(deadline, &Blame::of_this_thread(), &mut self.gateway, reply);
-        let took_ns = ns(begun.elapsed());
-        if self.watching.load(Ordering::Relaxed) {
-            call.finish(true);
-        }
-        Ok(Called { took_ns, declared })
+        Ok((call, begun, declared))
     }
 
     /// Not watched and not logged: nobody but the clock looks at it.
@@ -287,12 +297,12 @@ impl Gateway {
 }
 
 impl Ask for Gateway {
-    fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, AskError> {
+    fn ask(&mut self, question: &[u8]) -> Result<Payload, AskError> {
         let (frame, _) = frame::decode(question).ok_or(AskError::Protocol)?;
         let asked = frames::asked(frame.payload).ok_or(AskError::Protocol)?;
         let answer = self.answer(&asked);
         lock(&self.asked).push(asked);
-        Ok(answer)
+        Ok(answer.into())
     }
 }
 
@@ -336,6 +346,14 @@ impl Observer for Watcher {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the plugin cannot run.
+fn reason(link: &Link) -> Option<String> {
+    match &link.state {
+        LinkState::Failing(reason) => Some(reason.to_string()),
+        LinkState::Ready(_) | LinkState::Unbound => None,
+    }
 }
 
 fn words(asked: &Asked) -> String {

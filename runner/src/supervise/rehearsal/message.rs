@@ -16,6 +16,8 @@ pub(super) enum ToRehearsal {
     Begin(Box<Start>),
     /// Open and start this. Descriptor: its copy. Answered by `Opening`, then `Started` or `Refused`.
     Library(Box<Library>, Purpose),
+    /// Take these bindings. Tail: a JSON array of them. Not answered.
+    Bindings,
     /// Configure these. Tail: the PREPARE_CONF payload. Answered by `Configured`.
     Conf,
     /// What the gateway answers to this. Tail: the answer. Not answered.
@@ -59,6 +61,8 @@ pub struct Configured {
     pub took_ns: u64,
     /// Each plugin of the chain, with the reason if it cannot run.
     pub plugins: Vec<(String, Option<String>)>,
+    /// For each binding, in their order, the reason if its plugin cannot run with it.
+    pub bound: Vec<Option<String>>,
 }
 
 /// The call as a whole.

@@ -78,7 +78,8 @@ impl Supervisor {
             } => {
                 self.libraries.refusals.remove(&file);
                 if let Some(refusal) = self.libraries.quarantine.refusal(library.sha256) {
-                    self.libraries.stager.discard(&library);
+                    let remover = self.libraries.stager.remover();
+                    remover.remove(&library, Some(copy));
                     let steps = self.libraries.reload.rejected(&file, Some(fingerprint));
                     self.log_refusal(&file, &refusal);
                     return self.carry_out(steps);
@@ -106,6 +107,11 @@ impl Supervisor {
 
     pub(super) fn loaded(&mut self, generation: u64, plugins: Vec<LoadedPlugin>) {
         if self.older_loaded(generation) {
+            return;
+        }
+        if self.libraries.hung.contains(&generation) {
+            // It serves in the worker after it was given up: the next worker does not have it.
+            self.recycles.hung_starts += 1;
             return;
         }
         let reload = &mut self.libraries.reload;
@@ -200,10 +206,11 @@ impl Supervisor {
     }
 
     pub(super) fn discard(&mut self, library: &Library) {
-        self.libraries.copies.remove(&library.generation);
+        let copy = self.libraries.copies.remove(&library.generation);
         self.libraries.seen.remove(&library.generation);
         self.libraries.recalled.remove(&library.generation);
-        self.libraries.stager.discard(library);
+        self.libraries.hung.remove(&library.generation);
+        self.libraries.stager.remover().remove(library, copy);
     }
 
     pub(super) fn load(&self, library: Library) {
@@ -214,7 +221,10 @@ impl Supervisor {
 
     /// Tells a worker to load a copy, in one of the ways there are.
     pub(super) fn load_in(&self, worker: &Worker, library: Library, how: fn(Library) -> ToWorker) {
-        let late = Timer::LoadIsLate(library.generation);
+        let late = Timer::LoadIsLate {
+            worker: worker.number,
+            generation: library.generation,
+        };
         match self.libraries.descriptor(&library) {
             Ok(copy) => {
                 self.later(self.config.plugins.load_deadline, late);
@@ -229,18 +239,22 @@ impl Supervisor {
         }
     }
 
-    /// The worker has not said in time what became of a library: it stays out until its start comes back.
-    pub(super) fn load_is_late(&self, generation: u64) {
-        let Some(library) = self.libraries.reload.loading(generation) else {
+    /// The worker has not said in time what became of a library: it counts as refused. The thread that it holds goes with the
+    /// worker, whose successor takes over as soon as it can.
+    pub(super) fn load_is_late(&mut self, generation: u64) {
+        if self.libraries.reload.loading(generation).is_none() {
             return;
+        }
+        let within = self.config.plugins.load_deadline;
+        let refusal = Refusal {
+            cause: format!(
+                "it has not started in the worker within {within:?} (plugins.load_deadline)"
+            ),
+            hint: Some("do not wait in init_worker for what may never come".to_owned()),
         };
-        tracing::warn!(
-            still_serving = self.still_serving(&library.file),
-            hint = "do not wait in init_worker for what may never come",
-            "{} has not started in the worker within {:?} (plugins.load_deadline): it does not serve before it has",
-            library.file.display(),
-            self.config.plugins.load_deadline
-        );
+        self.libraries.hung.insert(generation);
+        self.recycles.hung_starts += 1;
+        self.refused(generation, &refusal);
     }
 
     fn blame(&mut self, library: &Library) {

@@ -13,6 +13,9 @@ use crate::supervise::spawn::{Host, Outfit, Worker};
 /// How long a new worker waits for the last good copy of what was just quarantined: other plugins wait with it.
 const RECALL: Duration = Duration::from_millis(250);
 
+/// How long we wait for a disk at the end.
+const REMOVAL: Duration = Duration::from_millis(100);
+
 impl Supervisor {
     /// Starts a process, and tells it nothing yet.
     pub(super) fn new_worker(&mut self) -> anyhow::Result<Worker> {
@@ -152,6 +155,7 @@ impl Supervisor {
         if self.stopping.is_some() {
             return self.has_left(number);
         }
+        self.recycles.hung_starts = 0;
         self.abandon("the worker before it ended");
         let wait = self.backoff.after(lived);
         tracing::error!(
@@ -188,7 +192,7 @@ impl Supervisor {
             prober.end();
         }
         drop(self.admin.take());
-        self.libraries.stager.remove_all();
+        self.libraries.stager.remover().remove_all(REMOVAL);
         tracing::info!("stopped");
     }
 }

@@ -93,6 +93,15 @@ impl Supervisor {
         generations
     }
 
+    /// On which older builds the worker that serves has the plugins of a chain.
+    pub(super) fn stays(&mut self, conf: Sha256, on: Vec<Stay>) {
+        if let Some(next) = self.recycles.next() {
+            let on = on.clone();
+            next.tell(ToWorker::Stays { conf, on });
+        }
+        self.libraries.older.note(conf, on);
+    }
+
     /// Whether this answers the load of an older build, in which nothing is left to do then.
     pub(super) fn older_loaded(&mut self, generation: u64) -> bool {
         let is_older = self.libraries.older.answered(generation);

@@ -49,7 +49,8 @@ impl Supervisor {
         let Some(payload) = self.tokens.payload(token) else {
             return Vec::new();
         };
-        let others = |worker: &&Worker| worker.serving && worker.number != asker;
+        let others =
+            |worker: &&Worker| worker.serving && worker.number != asker && !worker.is_over();
         let takers = self.workers().filter(others).map(|worker| {
             let conf = ToWorker::Conf { token, sequence };
             worker.tell_with(conf, payload.to_vec(), Vec::new());
@@ -64,7 +65,14 @@ impl Supervisor {
         self.answer_told();
     }
 
-    /// Worker `number` is gone: nobody waits for it.
+    /// Ends worker `number`. It may take its time to die, which holds up nobody.
+    pub(super) fn put_down(&mut self, number: u64) {
+        let worker = self.workers().find(|worker| worker.number == number);
+        worker.inspect(|worker| worker.kill());
+        self.forget_worker(number);
+    }
+
+    /// Worker `number` is gone or was killed: nobody waits for what it should know.
     pub(super) fn forget_worker(&mut self, number: u64) {
         self.untold.take(number, None);
         self.answer_told();

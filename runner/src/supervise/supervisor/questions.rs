@@ -90,7 +90,8 @@ impl Supervisor {
     pub(super) fn question(&mut self, request: Request, gift: Vec<OwnedFd>, reply: Reply) {
         // Whoever does not wait for the answer any more does not need it.
         match request {
-            Request::Status => self.ask_for_status(reply),
+            Request::Status => self.ask_for_status(reply, false),
+            Request::Plugins => self.ask_for_status(reply, true),
             Request::Reload { plugin } => self.ask_for_reload(plugin.as_deref(), reply),
             Request::Release { plugin } => self.ask_for_release(&plugin, reply),
             Request::TakeConnections => self.take_connections(gift, &reply),
@@ -142,14 +143,17 @@ impl Supervisor {
         tracing::info!("log level {} from now on", level.name());
     }
 
-    fn ask_for_status(&mut self, reply: Reply) {
-        let number = self.questions.next();
-        self.questions.statuses.insert(number, reply);
+    fn ask_for_status(&mut self, reply: Reply, described: bool) {
+        let sequence = self.questions.next();
+        self.questions.statuses.insert(sequence, reply);
         if !self.worker.as_ref().is_some_and(|worker| worker.ready) {
-            return self.answer_status(number, None);
+            return self.answer_status(sequence, None);
         }
-        self.tell(ToWorker::Report { sequence: number });
-        self.later(REPORT, Timer::ReportIsLate(number));
+        self.tell(ToWorker::Report {
+            sequence,
+            described,
+        });
+        self.later(REPORT, Timer::ReportIsLate(sequence));
     }
 
     pub(super) fn answer_status(&mut self, number: u64, report: Option<Report>) {

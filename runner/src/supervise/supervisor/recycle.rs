@@ -47,6 +47,8 @@ pub(in crate::supervise) struct Recycles {
     socket_pace: Pace,
     /// Threads of the worker that hang, as it said last.
     stuck_threads: usize,
+    /// Libraries that hang in their start in it, or came back too late.
+    pub(super) hung_starts: usize,
     asked: Vec<Reply>,
     pub(super) done: u64,
     pub(super) failed: u64,
@@ -93,6 +95,7 @@ impl Recycles {
             pace: Pace::new(interval),
             socket_pace: Pace::new(LOOK),
             stuck_threads: 0,
+            hung_starts: 0,
             asked: Vec::new(),
             done: 0,
             failed: 0,
@@ -175,6 +178,7 @@ impl Supervisor {
             format!("no worker can be started: {cause:#}")
         })?;
         tracing::info!("worker {} is to take over: {reason}", worker.number);
+        self.recycles.hung_starts = 0;
         self.tell_bindings_to(&worker);
         let timer = Timer::RecycleIsLate(worker.number);
         self.later(self.config.plugins.load_deadline + READY, timer);
@@ -369,15 +373,6 @@ impl Supervisor {
         if let Some(leaving) = self.recycles.leaving.take() {
             leaving.worker.bury();
         }
-    }
-
-    /// On which older builds the worker that serves has the plugins of a chain.
-    pub(super) fn stays(&mut self, conf: Sha256, on: Vec<Stay>) {
-        if let Some(next) = self.recycles.next() {
-            let on = on.clone();
-            next.tell(ToWorker::Stays { conf, on });
-        }
-        self.libraries.older.note(conf, on);
     }
 }
 

@@ -8,6 +8,7 @@ use std::{io, iter, thread};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Event;
+use super::remover::Remover;
 use crate::supervise::last_good::{self, Change, Store};
 use crate::supervise::staging::{Outcome, Staging};
 use crate::supervise::workshop::{Library, Sha256};
@@ -33,9 +34,9 @@ const MOST: usize = 8;
 
 /// A handle on the threads, which end with it.
 pub(in crate::supervise) struct Stager {
-    staging: Arc<Staging>,
     jobs: mpsc::Sender<Job>,
     keeps: mpsc::Sender<Keep>,
+    remover: Remover,
 }
 
 enum Job {
@@ -79,9 +80,9 @@ impl Stager {
             named("staging").spawn(move || bench.work())?;
         }
         Ok(Self {
-            staging,
             jobs,
             keeps,
+            remover: Remover::start(staging)?,
         })
     }
 
@@ -112,14 +113,9 @@ impl Stager {
         let _ = self.jobs.send(job);
     }
 
-    /// Deletes a copy.
-    pub(super) fn discard(&self, library: &Library) {
-        self.staging.place.discard(library);
-    }
-
-    /// Deletes all copies.
-    pub(super) fn remove_all(&self) {
-        self.staging.place.remove();
+    /// Where copies go that nobody needs.
+    pub(super) fn remover(&self) -> &Remover {
+        &self.remover
     }
 }
 

@@ -116,6 +116,7 @@ impl Supervisor {
             panics: report.panics,
             last_error: report.last_error,
             retained: Retained::default(),
+            described: report.described,
         }
     }
 

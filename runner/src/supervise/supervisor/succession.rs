@@ -11,12 +11,8 @@ use crate::supervise::socket::{Socket, Standing};
 use crate::supervise::successor::{self, Successor, SuccessorError};
 use crate::supervise::workshop::HandedOver;
 
-/// How long calls in flight may take when we are asked to stop. Gateway: SIGKILL comes 1 s after SIGTERM.
-const DRAIN: Duration = Duration::from_millis(500);
-/// How long the runner at our path may take to take our connections.
-const ASK: Duration = Duration::from_millis(330);
-/// How long we wait for the worker to have drained. The last log lines need some time after it.
-const STOP: Duration = Duration::from_millis(580);
+/// What the last log lines need after the time to stop.
+const LAST_LINES: Duration = Duration::from_millis(80);
 
 impl Supervisor {
     /// Lets calls in flight and the backlog finish, and gives connections to whoever has our path now. Gateway: it asks us
@@ -36,10 +32,13 @@ impl Supervisor {
         if self.draining.is_empty() {
             return Flow::Break(());
         }
-        self.later(STOP, Timer::StopNow);
-        self.asking_successor = replaced && self.ask_successor();
+        let time = self.config.calls.stop_deadline;
+        self.later(time + LAST_LINES, Timer::StopNow);
+        // Calls and connections are served as before while it is asked.
+        let patience = time * 2 / 3;
+        self.asking_successor = replaced && self.ask_successor(patience);
         match self.asking_successor {
-            true => self.later(ASK, Timer::SuccessorIsLate),
+            true => self.later(patience, Timer::SuccessorIsLate),
             false => self.drain(),
         }
         Flow::Continue(())
@@ -53,11 +52,11 @@ impl Supervisor {
     }
 
     /// Asks the runner at our path, on a thread of its own; whether it could be asked.
-    fn ask_successor(&self) -> bool {
+    fn ask_successor(&self, patience: Duration) -> bool {
         let (path, config) = (self.socket.path().to_owned(), self.config.clone());
         let events = self.events.clone();
         let asking = move || {
-            let answer = successor::ask(&path, &config);
+            let answer = successor::ask(&path, &config, patience);
             drop(events.send(Event::Successor(answer)));
         };
         let thread = thread::Builder::new().name("successor".to_owned());
@@ -106,7 +105,8 @@ impl Supervisor {
 
     fn time_to_drain(&self) -> Duration {
         let since = self.stopping.map(|since| since.elapsed());
-        DRAIN.saturating_sub(since.unwrap_or_default())
+        let time = self.config.calls.stop_deadline;
+        time.saturating_sub(since.unwrap_or_default())
     }
 
     /// The worker has finished its calls.

@@ -27,7 +27,7 @@ impl Supervisor {
             WorkerEvent::Ended => return self.worker_ended(),
             WorkerEvent::Disconnected => match &self.worker {
                 // Its end follows.
-                Some(worker) if worker.is_process() => worker.kill(),
+                Some(worker) if worker.is_process() => self.put_down(worker.number),
                 _ => return self.worker_ended(),
             },
         }

@@ -10,8 +10,8 @@ use crate::supervise::control::Sender;
 use crate::supervise::control::message::FromWorker;
 use crate::supervise::workshop::Sha256;
 
-/// The supervisor answers in well under a millisecond, unless the machine stands still.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The supervisor answers in well under a millisecond, unless the machine stands still. Gateway: it waits 3 s.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 type Answer = Result<u32, String>;
 
@@ -64,7 +64,7 @@ impl Assigner {
         let answer = match answered.recv_timeout(PATIENCE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
-                Err("the supervisor did not answer within 1 s".into())
+                Err("the supervisor did not answer within 2 s".into())
             }
             Err(RecvTimeoutError::Disconnected) => Err("the supervisor is gone".into()),
         };

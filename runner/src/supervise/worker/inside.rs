@@ -3,10 +3,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
+
+use super::serving::Serving;
 use super::{memory, states, steps};
 use crate::config::{Binding, Config, Level};
 use crate::plugins::blame;
@@ -16,11 +19,11 @@ use crate::plugins::registry::Change;
 use crate::request::assign::{AssignToken, Stay};
 use crate::request::calls::Calls;
 use crate::request::{host, log_phase};
-use crate::rpc::hand_over::take_all;
 use crate::rpc::server::{Server, Settings};
 use crate::supervise::admin::message::LastError;
 use crate::supervise::workshop::{
-    GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served, Sha256, Workshop,
+    Described, GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served,
+    Sha256, Workshop,
 };
 use crate::supervise::{accounts, fit};
 use crate::telemetry;
@@ -54,8 +57,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
     Ok(Arc::new(Inside {
         calls,
         settings,
-        server: OnceLock::new(),
-        early: Mutex::default(),
+        serving: Arc::default(),
         loaded: Mutex::default(),
     }))
 }
@@ -63,9 +65,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
 struct Inside {
     calls: Arc<Calls>,
     settings: Settings,
-    server: OnceLock<Server<Calls>>,
-    /// Connections of another process that came before there was a server.
-    early: Mutex<Vec<OwnedFd>>,
+    serving: Arc<Serving>,
     /// Everything that is mapped, oldest first.
     loaded: Mutex<Vec<Loaded>>,
 }
@@ -137,7 +137,7 @@ impl Workshop for Inside {
             None => {}
         }
         let server = Server::start(listener, Arc::clone(&self.calls), self.settings.clone())?;
-        self.install(server);
+        self.serving.install(server);
         Ok(())
     }
 
@@ -151,26 +151,22 @@ impl Workshop for Inside {
         }
     }
 
-    fn adopt(&self, from: OwnedFd) {
-        match take_all(&from, |socket| self.take(socket)) {
-            Ok(taken) => tracing::debug!(taken, "took over connections"),
-            Err(cause) => tracing::debug!(cause = %cause, "connections were not all taken over"),
-        }
+    fn adopt(&self, from: OwnedFd) -> io::Result<()> {
+        self.serving.adopt(from)
     }
 
     fn hand_over(&self, to: OwnedFd, listener: Option<OwnedFd>, within: Duration) -> HandedOver {
         if let Some(listener) = listener {
             let (calls, settings) = (Arc::clone(&self.calls), self.settings.clone());
             match Server::at_rest(listener, calls, settings) {
-                Ok(server) => self.install(server),
+                Ok(server) => self.serving.install(server),
                 Err(cause) => tracing::error!(%cause, "connections cannot be handed over"),
             }
         }
-        let Some(server) = self.server.get() else {
+        let until = Instant::now() + within;
+        let Some(handed) = self.serving.hand_over(&to, within) else {
             return HandedOver::default();
         };
-        let until = Instant::now() + within;
-        let handed = server.hand_over(&to, within);
         if !handed.broken {
             let logged = log_phase::drain(until.saturating_duration_since(Instant::now()));
             tracing::debug!(?handed, logged, "handed over");
@@ -183,9 +179,9 @@ impl Workshop for Inside {
     }
 
     fn drain(&self, within: Duration) {
-        if let Some(server) = self.server.get() {
-            let until = Instant::now() + within;
-            let drained = server.drain(within);
+        let until = Instant::now() + within;
+        if let Some(server) = self.serving.wait(within) {
+            let drained = server.drain(until.saturating_duration_since(Instant::now()));
             let logged = log_phase::drain(until.saturating_duration_since(Instant::now()));
             tracing::debug!(?drained, logged, "drained");
         }
@@ -198,19 +194,20 @@ impl Workshop for Inside {
     }
 
     fn stuck_threads(&self) -> usize {
-        self.server.get().map_or(0, Server::stuck_threads)
+        let server = self.serving.server();
+        server.map_or(0, Server::stuck_threads)
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, described: bool) -> Report {
         let loaded = self.loaded();
         let names: Vec<_> = loaded.iter().map(|loaded| loaded.mapped.clone()).collect();
         let (confs, memory) = (self.calls.confs(), memory::resident(&names));
         let generations = loaded.iter().map(|loaded| GenerationReport {
             confs: confs.get(&loaded.generation).copied().unwrap_or(0),
             memory: memory.get(&loaded.mapped).copied().unwrap_or(0),
-            ..self.generation(loaded)
+            ..self.generation(loaded, described)
         });
-        let server = self.server.get();
+        let server = self.serving.server();
         Report {
             connections: server.map_or(0, Server::connections),
             stuck_loops: server.map_or(0, Server::stuck),
@@ -223,26 +220,6 @@ impl Workshop for Inside {
 }
 
 impl Inside {
-    fn early(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.early.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn install(&self, server: Server<Calls>) {
-        let mut early = self.early();
-        // A second order to serve is a fault of the supervisor; the first server goes on.
-        let server = self.server.get_or_init(|| server);
-        early.drain(..).for_each(|socket| server.take(socket));
-    }
-
-    /// Serves a connection of another process as soon as there is a server.
-    fn take(&self, socket: OwnedFd) {
-        let mut early = self.early();
-        match self.server.get() {
-            Some(server) => server.take(socket),
-            None => early.push(socket),
-        }
-    }
-
     fn loaded(&self) -> MutexGuard<'_, Vec<Loaded>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -263,11 +240,19 @@ impl Inside {
         Ok(started?)
     }
 
-    fn generation(&self, loaded: &Loaded) -> GenerationReport {
+    fn generation(&self, loaded: &Loaded, described: bool) -> GenerationReport {
         let registry = self.calls.registry();
         let serving = registry.serving(&loaded.plugin).ok();
         let mut alive = registry.alive().into_iter();
         let known = alive.find(|known| known.number == loaded.generation);
+        let told = known.as_ref().filter(|_| described);
+        let described = told.map(|known| Described {
+            about: known.about.clone(),
+            schema: known
+                .schema
+                .as_ref()
+                .map_or(Value::Null, |schema| schema.value().clone()),
+        });
         let counts = known.map(|known| known.tally.counts()).unwrap_or_default();
         GenerationReport {
             generation: loaded.generation,
@@ -280,6 +265,7 @@ impl Inside {
                 text,
                 at: seconds(at),
             }),
+            described,
             ..GenerationReport::default()
         }
     }

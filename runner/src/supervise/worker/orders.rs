@@ -94,8 +94,11 @@ impl Orders {
             },
             ToWorker::Token { sequence, token } => self.assigner.answered(sequence, token),
             ToWorker::LogLevel(level) => set_level(self.workshop.as_ref(), level),
-            ToWorker::Report { sequence } => self.beside("report", move |workshop, sender| {
-                let report = workshop.report();
+            ToWorker::Report {
+                sequence,
+                described,
+            } => self.beside("report", move |workshop, sender| {
+                let report = workshop.report(described);
                 let _ = sender.send(&FromWorker::Report { sequence, report });
             })?,
             ToWorker::Serve { served, settle } => {
@@ -108,7 +111,7 @@ impl Orders {
             }
             ToWorker::Adopt => {
                 let from = descriptor(received.descriptors)?;
-                self.beside("adopt", move |workshop, _| workshop.adopt(from))?;
+                self.workshop.adopt(from)?;
             }
             ToWorker::HandOver { within } => {
                 let to = descriptor(received.descriptors)?;
@@ -122,11 +125,7 @@ impl Orders {
                 let stuck_threads = self.workshop.stuck_threads();
                 self.sender.send(&FromWorker::Pulse { stuck_threads })?;
             }
-            // On a thread of its own: calls in flight may still need a token.
-            ToWorker::Drain { within } => self.beside("drain", move |workshop, sender| {
-                workshop.drain(within);
-                let _ = sender.send(&FromWorker::Drained);
-            })?,
+            ToWorker::Drain { within } => self.drain(within)?,
         }
         Ok(())
     }
@@ -162,6 +161,19 @@ impl Orders {
                     sender.close();
                 }
             }
+        })
+    }
+
+    /// On a thread of its own: calls in flight may still need a token.
+    fn drain(&self, within: Duration) -> io::Result<()> {
+        // Without an order to serve there will be no server to wait for.
+        let within = match self.listener {
+            Some(_) => Duration::ZERO,
+            None => within,
+        };
+        self.beside("drain", move |workshop, sender| {
+            workshop.drain(within);
+            let _ = sender.send(&FromWorker::Drained);
         })
     }
 

@@ -168,11 +168,13 @@ impl Connection {
         };
         common.ledger.answered(call.wanted.elapsed(), met);
         let mut crash = lock(&common.crash);
-        if let Some((number, since)) = *crash
-            && self.connected_after >= number
-        {
-            *crash = None;
-            common.ledger.recovered(since);
+        match &mut *crash {
+            Some((number, since)) if self.connected_after >= *number => {
+                common.ledger.recovered(*since);
+                *crash = None;
+            }
+            Some((_, since)) => *since = Instant::now(),
+            None => {}
         }
     }
 

@@ -26,7 +26,7 @@ fn payload(kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// The number of the action and its table.
 fn action(payload: &[u8]) -> (u8, Table<'_>) {
     let root = root(payload).unwrap();
-    let action = crate::protocol::flat::follow(payload, root.field(2).unwrap()).unwrap();
+    let action = root.pointed(2).unwrap();
     (root.u8(1).unwrap(), Table::at(payload, action).unwrap())
 }
 

@@ -17,6 +17,7 @@ impl Supervisor {
             generations: worker.loaded.saturating_sub(serving),
             memory: wants_memory.then(|| worker.memory()).flatten(),
             stuck_threads: self.recycles.stuck_threads,
+            hung_starts: self.recycles.hung_starts,
         };
         let reason = exceeded(load, &self.config.worker);
         let Some(reason) = reason.filter(|_| self.recycles.is_idle() && self.stopping.is_none())
@@ -24,7 +25,9 @@ impl Supervisor {
             return;
         };
         let now = Instant::now();
-        if !self.recycles.pace.admit(now) {
+        // A library hangs once, and then not before its file changes: this makes no loop.
+        let once = matches!(reason, Reason::HungStarts(_));
+        if !once && !self.recycles.pace.admit(now) {
             let wait = self.recycles.pace.wait(now);
             return tracing::debug!(?wait, "a recycle is due and was not long ago: {reason}");
         }

@@ -34,23 +34,23 @@ impl Supervisor {
         let Some(leaving) = &mut self.recycles.leaving else {
             return Flow::Continue(());
         };
+        let number = leaving.worker.number;
         match event {
             WorkerEvent::Says(FromWorker::HandedOver(handed), _) if handed.broken => {
                 leaving.stranded = true;
                 // Most likely the other one has died, and we have not been told: its successor is to be asked, not it.
-                let number = leaving.worker.number;
                 self.later(AGAIN, Timer::HandOverAgain(number));
             }
             WorkerEvent::Says(FromWorker::HandedOver(handed), _) => {
                 leaving.handed = Some(handed);
-                leaving.worker.kill();
+                self.put_down(number);
             }
             WorkerEvent::Says(FromWorker::Drained, _) => {
                 leaving.handed.get_or_insert_default();
-                leaving.worker.kill();
+                self.put_down(number);
             }
             WorkerEvent::Says(..) => {}
-            WorkerEvent::Disconnected => leaving.worker.kill(),
+            WorkerEvent::Disconnected => self.put_down(number),
             WorkerEvent::Ended => return self.leaving_ended(),
         }
         Flow::Continue(())
@@ -65,9 +65,9 @@ impl Supervisor {
 
     pub(in crate::supervise::supervisor) fn leaving_is_late(&mut self, number: u64) {
         let leaving = self.recycles.leaving.as_ref();
-        if let Some(leaving) = leaving.filter(|leaving| leaving.worker.number == number) {
+        if leaving.is_some_and(|leaving| leaving.worker.number == number) {
             tracing::warn!("worker {number} does not come to its end and is killed");
-            leaving.worker.kill();
+            self.put_down(number);
         }
     }
 
