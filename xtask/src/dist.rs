@@ -44,7 +44,7 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         Manner::Here | Manner::Baseline => "",
     };
     let name = format!("plugin-runner-{}-{}{suffix}", built.version, built.target);
-    let staged = stage(&built, &folder, &name)?;
+    let staged = stage(&built, manner, &folder, &name)?;
     let programs = programs(&staged)?;
     let needed = newest_glibc(&programs)?;
     if manner != Manner::Debug {
@@ -116,7 +116,7 @@ fn order(arguments: Vec<String>) -> Result<Order> {
 }
 
 /// Lays everything into a fresh folder.
-fn stage(built: &Built, folder: &Path, name: &str) -> Result<PathBuf> {
+fn stage(built: &Built, manner: Manner, folder: &Path, name: &str) -> Result<PathBuf> {
     let staged = folder.join(name);
     if staged.exists() {
         fs::remove_dir_all(&staged)?;
@@ -130,6 +130,11 @@ fn stage(built: &Built, folder: &Path, name: &str) -> Result<PathBuf> {
     for library in &built.libraries {
         let file = library.file_name().context("a library has no name")?;
         lay(library, &staged.join("example-plugins").join(file))?;
+    }
+    if manner.strips_itself() {
+        let mut strip = Command::new("strip");
+        strip.arg("--strip-debug").args(programs(&staged)?);
+        cargo::run(&mut strip)?;
     }
     for (from, to) in FILES {
         lay(&cargo::root().join(from), &staged.join(to))?;

@@ -98,7 +98,7 @@ kinds! {
         "strip = \"debuginfo\" in [profile.release]: names of functions stay for backtraces and gdb, and a panic says its file and line itself.";
     STRIPPED = Note "size/stripped",
         "Backtraces of panics and debuggers show addresses instead of names.",
-        "Leave `strip` out of the profile, or say strip = \"debuginfo\".";
+        "Leave `strip` out of the profile, or say strip = \"debuginfo\". zig's linker takes that for everything: strip = \"none\", then `strip --strip-debug FILE`.";
     // What the configuration says.
     UNLISTED = Error "config/not-allowed",
         "plugins.allow names the libraries that may be loaded, by their hash.",

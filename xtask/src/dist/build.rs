@@ -62,6 +62,12 @@ impl Manner {
         }
     }
 
+    /// zig's linker takes `--strip-debug` for `--strip-all`, and names of functions would go: it is told nothing, and the
+    /// files lose their debug information when they are laid.
+    pub(super) fn strips_itself(self) -> bool {
+        self == Self::Baseline
+    }
+
     fn command(&self) -> Result<Command> {
         let mut command = cargo::cargo();
         match self {
@@ -73,6 +79,9 @@ impl Manner {
         if !matches!(self, Self::Debug) {
             command.args(["--profile", PROFILE]);
             command.env("CARGO_ENCODED_RUSTFLAGS", traces::flags()?);
+        }
+        if self.strips_itself() {
+            command.env("CARGO_PROFILE_SHIP_STRIP", "none");
         }
         Ok(command)
     }

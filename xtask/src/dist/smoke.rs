@@ -94,9 +94,6 @@ impl Place {
         let reports: Value = serde_json::from_slice(&output.stdout)?;
         for report in reports.as_array().into_iter().flatten() {
             let findings = report["findings"].as_array().context("no findings")?;
-            // zig drops the names of functions, too, when it is told to drop debug information.
-            let of_zig = |it: &&Value| manner == Manner::Baseline && it["id"] == "size/stripped";
-            let findings: Vec<_> = findings.iter().filter(|it| !of_zig(it)).collect();
             let file = &report["file"];
             ensure!(findings.is_empty(), "{file}: {findings:?}");
         }
