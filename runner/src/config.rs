@@ -288,7 +288,7 @@ impl Default for Calls {
         Self {
             deadline: Duration::from_secs(10),
             // Gateway: SIGKILL comes 1 s after SIGTERM.
-            stop_deadline: Duration::from_millis(700),
+            stop_deadline: Duration::from_millis(600),
         }
     }
 }
