@@ -4,13 +4,12 @@
 //! can give a connection to another loop at any moment, and the first of {the call's own thread, its deadline} to
 //! take the lock writes the one reply. This file never waits and never runs plugin code.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::event_loop::{LoopId, NOBODY};
-use super::input::Filled;
 use super::rest::AtRest;
 use crate::request::service::{Blame, Call};
 
@@ -20,7 +19,7 @@ mod step;
 
 pub(super) use output::{error_frame, send};
 pub(super) use state::State;
-pub(super) use step::{Event, Exchange, Late, Phase, Running, Step, Wait};
+pub(super) use step::{Event, Exchange, Late, Parked, Phase, Running, Step, Wait};
 
 /// The right to answer one frame. It ends with the first reply or at the deadline, whichever comes first.
 #[derive(Debug, Clone, Copy)]
@@ -87,12 +86,63 @@ impl<C: Call> Connection<C> {
         if state.owner != home {
             return Step::Leave;
         }
-        match state.fill(self.socket()) {
-            Filled::Some { drained: all } => *drained = all,
-            Filled::Nothing => *drained = true,
-            Filled::End => return state.ended(self.socket()),
+        let step = state.receive(self.socket(), self.deadline, at_rest, drained);
+        state.readable = !*drained;
+        step
+    }
+
+    /// Bytes have come, or an end: as [`Connection::receive`], if the connection is the poller's to read. Otherwise its
+    /// task is told, and there is nothing to do.
+    #[inline]
+    pub(super) fn arrived(&self, home: LoopId, at_rest: AtRest, drained: &mut bool) -> Step<C> {
+        let mut state = self.lock();
+        if state.owner != home || state.parked.is_none() {
+            state.note_arrival();
+            return Step::Read;
         }
-        state.next(self.socket(), self.deadline, at_rest)
+        state.receive(self.socket(), self.deadline, at_rest, drained)
+    }
+
+    /// Gives the connection from the poller to its task, which looks at once; `drained` as the last read has said.
+    pub(super) fn hand(&self, drained: bool) {
+        let mut state = self.lock();
+        state.readable |= !drained;
+        if let Some(parked) = state.parked.take() {
+            parked.wake();
+        }
+    }
+
+    /// Leaves the connection to the poller. Ready when it is handed over, or at once when bytes came that nobody has read
+    /// yet. `waits`: this was polled before.
+    pub(super) fn poll_parked(
+        &self,
+        home: LoopId,
+        waits: &mut bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Parked> {
+        let mut state = self.lock();
+        if state.owner != home {
+            return Poll::Ready(Parked::Handed);
+        }
+        let parked = state.parked.take();
+        if state.readable {
+            return Poll::Ready(Parked::Readable);
+        }
+        if std::mem::replace(waits, true) && parked.is_none() {
+            return Poll::Ready(Parked::Handed);
+        }
+        state.parked = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ready when there may be bytes, or the connection has gone to another loop than `home`.
+    pub(super) fn poll_readable(&self, home: LoopId, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.owner != home || state.readable {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Writes more of what is still to be written.
@@ -224,14 +274,5 @@ impl<C: Call> Connection<C> {
         let mut state = self.lock();
         // One that is on its way to another process may be served there already.
         (state.owner != NOBODY).then(|| state.cut(self.socket()))?
-    }
-}
-
-/// A connection as one loop has it registered: the same descriptor may be registered with several loops.
-pub(super) struct Registered<C: Call>(pub(super) Arc<Connection<C>>);
-
-impl<C: Call> AsRawFd for Registered<C> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.socket.as_raw_fd()
     }
 }

@@ -1,4 +1,5 @@
-//! One event loop: a thread with a tokio current-thread runtime, and the note of how long it has been busy.
+//! One event loop: a thread with a tokio current-thread runtime, its connections' epoll set, and the note of how long it
+//! has been busy.
 //!
 //! What runs on it is decided elsewhere. A loop whose thread is stuck is left behind: its connections and its place
 //! go to a fresh one, and it ends when the thread comes back.
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 
+use super::poller::Poller;
 use super::watchdog::Alarm;
-use crate::request::service::Blame;
+use crate::request::service::{Blame, Call};
 
 /// Number of a loop in this process, never used again.
 pub(super) type LoopId = u64;
@@ -23,9 +25,10 @@ pub(super) type LoopId = u64;
 pub(super) const NOBODY: LoopId = 0;
 
 /// An event loop, as its own thread and the watchdog see it.
-#[derive(Debug)]
-pub(super) struct EventLoop {
+pub(super) struct EventLoop<C: Call> {
     pub(super) id: LoopId,
+    /// Its connections.
+    pub(super) poller: Poller<C>,
     /// Tasks spawned here run on the loop's thread.
     pub(super) handle: Handle,
     /// Which plugin code runs on the loop's thread.
@@ -49,10 +52,9 @@ pub(super) struct Work {
 }
 
 /// The loop's thread is at work, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Busy<'a>(&'a EventLoop);
+pub(super) struct Busy<'a, C: Call>(&'a EventLoop<C>);
 
-impl EventLoop {
+impl<C: Call> EventLoop<C> {
     /// Starts the thread; it serves nothing yet. `stuck` is counted down when it ends after a replacement.
     ///
     /// # Errors
@@ -61,6 +63,7 @@ impl EventLoop {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let event_loop = Arc::new(Self {
             id,
+            poller: Poller::new()?,
             handle: runtime.handle().clone(),
             blame: Arc::default(),
             began: AtomicU64::new(0),
@@ -87,7 +90,7 @@ impl EventLoop {
 
     /// Notes that the thread works from `now` on; the watchdog looks after it.
     #[inline]
-    pub(super) fn enter(&self, alarm: &Alarm, now: Instant) -> Busy<'_> {
+    pub(super) fn enter(&self, alarm: &Alarm, now: Instant) -> Busy<'_, C> {
         // SeqCst, as in `Alarm::rest`: either the watchdog sees this, or we see that it rests.
         self.began.store(alarm.clock(now), Ordering::SeqCst);
         alarm.rouse();
@@ -146,7 +149,7 @@ impl EventLoop {
     }
 }
 
-impl Drop for Busy<'_> {
+impl<C: Call> Drop for Busy<'_, C> {
     #[inline]
     fn drop(&mut self) {
         self.0.began.store(0, Ordering::Release);

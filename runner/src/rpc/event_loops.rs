@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::event_loop::{EventLoop, LoopId};
 use super::server::Shared;
 use super::watchdog::{Alarm, Cause};
-use super::{listener, task};
+use super::{listener, poller, task};
 use crate::request::service::{Call, Service, Watched};
 
 /// The loops of a server and the connections they serve.
@@ -25,11 +25,11 @@ pub(super) struct EventLoops<C: Call> {
 
 struct Table<C: Call> {
     /// The loop that serves at each place.
-    serving: Vec<Arc<EventLoop>>,
+    serving: Vec<Arc<EventLoop<C>>>,
     /// Those that were replaced, while their threads have not come back.
-    left: Vec<Weak<EventLoop>>,
+    left: Vec<Weak<EventLoop<C>>>,
     /// Ready to replace a stuck loop at once.
-    spare: Option<Arc<EventLoop>>,
+    spare: Option<Arc<EventLoop<C>>>,
     connections: HashMap<u64, Arc<Connection<C>>>,
 }
 
@@ -59,7 +59,7 @@ impl<C: Call> EventLoops<C> {
         Ok(loops)
     }
 
-    fn fresh(&self) -> io::Result<Arc<EventLoop>> {
+    fn fresh(&self) -> io::Result<Arc<EventLoop<C>>> {
         EventLoop::start(self.id(), Arc::clone(&self.stuck))
     }
 
@@ -72,7 +72,7 @@ impl<C: Call> EventLoops<C> {
     }
 
     /// The loops that serve now.
-    pub(super) fn current(&self) -> Vec<Arc<EventLoop>> {
+    pub(super) fn current(&self) -> Vec<Arc<EventLoop<C>>> {
         self.lock().serving.clone()
     }
 
@@ -133,7 +133,7 @@ impl<C: Call> EventLoops<C> {
         home: Option<LoopId>,
         socket: OwnedFd,
         deadline: Duration,
-    ) -> Option<(Arc<EventLoop>, Arc<Connection<C>>)> {
+    ) -> Option<(Arc<EventLoop<C>>, Arc<Connection<C>>)> {
         let id = self.id();
         let mut table = self.lock();
         let chosen = table
@@ -150,7 +150,7 @@ impl<C: Call> EventLoops<C> {
     }
 
     /// Puts `fresh` in the place of `stuck` and gives it all its connections.
-    fn replace(&self, stuck: &Arc<EventLoop>, fresh: &Arc<EventLoop>) -> Option<Moved<C>> {
+    fn replace(&self, stuck: &Arc<EventLoop<C>>, fresh: &Arc<EventLoop<C>>) -> Option<Moved<C>> {
         let mut table = self.lock();
         let place = table.serving.iter_mut().find(|each| each.id == stuck.id)?;
         *place = Arc::clone(fresh);
@@ -172,7 +172,7 @@ impl<C: Call> EventLoops<C> {
         Some(moved)
     }
 
-    fn spare(&self) -> io::Result<Arc<EventLoop>> {
+    fn spare(&self) -> io::Result<Arc<EventLoop<C>>> {
         let spare = self.lock().spare.take();
         spare.map_or_else(|| self.fresh(), Ok)
     }
@@ -209,7 +209,7 @@ pub(super) fn keep<S: Service>(shared: &Arc<Shared<S>>, connection: &Connection<
 /// Puts a fresh loop in the place of `stuck`, with all its connections, also the one whose call holds it up.
 pub(super) fn take_over<S: Service>(
     shared: &Arc<Shared<S>>,
-    stuck: &Arc<EventLoop>,
+    stuck: &Arc<EventLoop<S::Call>>,
     cause: Cause,
     busy: Duration,
 ) {
@@ -232,6 +232,7 @@ pub(super) fn take_over<S: Service>(
             watched.slow(&stuck.blame, started.elapsed());
         }
     }
+    poller::spawn(shared, &fresh);
     listener::spawn(shared, &fresh);
     let connections = moved.connections.len();
     for connection in moved.connections {

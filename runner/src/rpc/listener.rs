@@ -67,12 +67,12 @@ impl<S: Service> AsRawFd for Listening<S> {
 }
 
 /// Lets `home` accept, until it is replaced or the server stops accepting.
-pub(super) fn spawn<S: Service>(shared: &Arc<Shared<S>>, home: &Arc<EventLoop>) {
+pub(super) fn spawn<S: Service>(shared: &Arc<Shared<S>>, home: &Arc<EventLoop<S::Call>>) {
     home.handle
         .spawn(listen(Arc::clone(shared), Arc::clone(home)));
 }
 
-async fn listen<S: Service>(shared: Arc<Shared<S>>, home: Arc<EventLoop>) {
+async fn listen<S: Service>(shared: Arc<Shared<S>>, home: Arc<EventLoop<S::Call>>) {
     let listening = match readiness::watch(Listening(Arc::clone(&shared)), Interest::READABLE) {
         Ok(listening) => listening,
         Err(error) => {
@@ -96,7 +96,7 @@ async fn listen<S: Service>(shared: Arc<Shared<S>>, home: Arc<EventLoop>) {
 }
 
 /// `None`: `home` is not to accept any more.
-fn accept_for<S: Service>(shared: &Arc<Shared<S>>, home: &EventLoop) -> Option<Accepted> {
+fn accept_for<S: Service>(shared: &Arc<Shared<S>>, home: &EventLoop<S::Call>) -> Option<Accepted> {
     let _enters = shared.entering.begin();
     let wanted = !home.is_replaced() && shared.accepting.load(Ordering::SeqCst);
     wanted.then(|| accept(shared, Some(home.id)))

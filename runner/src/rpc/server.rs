@@ -14,7 +14,7 @@ use super::peer::Peers;
 use super::rest::{AtRest, Rest};
 use super::threads::Threads;
 use super::watchdog::Alarm;
-use super::{drain, hand_over, listener, watchdog};
+use super::{drain, hand_over, listener, poller, watchdog};
 use crate::request::service::Service;
 use crate::telemetry::Repeated;
 
@@ -99,6 +99,9 @@ impl<S: Service> Server<S> {
             runtime: Some(runtime),
         };
         shared.rest.set(AtRest::IsGiven);
+        for each in shared.loops.current() {
+            poller::spawn(&shared, &each);
+        }
         watchdog::start(shared)?;
         Ok(server)
     }

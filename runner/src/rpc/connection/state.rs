@@ -33,8 +33,12 @@ pub(in crate::rpc) struct State<C: Call> {
     /// The loop whose task serves it; the task of any other loop leaves.
     pub(in crate::rpc) owner: LoopId,
     pub(in crate::rpc) phase: Phase<C>,
-    /// Of the task, while it waits for a call on another thread.
+    /// Of the task, while it waits for something of this connection.
     pub(in crate::rpc) waker: Option<Waker>,
+    /// Of the task, while the connection is the poller's to read: between two calls only.
+    pub(in crate::rpc) parked: Option<Waker>,
+    /// Bytes may have come that the task has not read.
+    pub(in crate::rpc) readable: bool,
     input: Input,
     unwritten: Option<Unwritten>,
     /// Number of the last frame.
@@ -48,6 +52,8 @@ impl<C: Call> State<C> {
             owner,
             phase: Phase::Idle,
             waker: None,
+            parked: None,
+            readable: false,
             input: Input::default(),
             unwritten: None,
             sequence: 0,
@@ -91,6 +97,32 @@ impl<C: Call> State<C> {
             Phase::Leaving { until } => wait(Event::Readable, *until),
             Phase::Closed => Step::Leave,
         }
+    }
+
+    /// Reads once, then says what to do.
+    #[inline]
+    pub(in crate::rpc) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        deadline: Duration,
+        at_rest: AtRest,
+        drained: &mut bool,
+    ) -> Step<C> {
+        match self.fill(socket) {
+            Filled::Some { drained: all } => *drained = all,
+            Filled::Nothing => *drained = true,
+            Filled::End => return self.ended(socket),
+        }
+        self.next(socket, deadline, at_rest)
+    }
+
+    /// Bytes have come for the task to read, or for nobody: then it leaves.
+    pub(in crate::rpc) fn note_arrival(&mut self) {
+        self.readable = true;
+        if let Some(parked) = &self.parked {
+            parked.wake_by_ref();
+        }
+        self.wake();
     }
 
     fn begin(&mut self, kind: u8, payload: Payload, deadline: Duration) -> Step<C> {
@@ -342,7 +374,7 @@ impl<C: Call> State<C> {
         Late::Running(running)
     }
 
-    /// Wakes the task that waits for a call on another thread.
+    /// Wakes the task that waits for something of this connection.
     pub(in crate::rpc) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();

@@ -90,6 +90,15 @@ pub(in crate::rpc) enum Step<C: Call> {
     Leave,
 }
 
+/// Why a task goes on that has left its connection to the poller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::rpc) enum Parked {
+    /// Bytes came before it could.
+    Readable,
+    /// There is something that the poller cannot do.
+    Handed,
+}
+
 /// What to wait for, and until when.
 #[derive(Debug)]
 pub(in crate::rpc) struct Wait {
