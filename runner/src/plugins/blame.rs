@@ -116,6 +116,11 @@ impl Blame {
         self.0[0].store(Self::NOBODY, Ordering::Relaxed);
     }
 
+    /// The conf token on which the thread worked last.
+    pub fn token(&self) -> u32 {
+        self.0[1].load(Ordering::Relaxed) as u32
+    }
+
     /// The generation and phase that run now.
     pub fn now(&self) -> Option<(u64, u8)> {
         match self.0[0].load(Ordering::Relaxed) {

@@ -138,6 +138,11 @@ impl Registry {
             .collect()
     }
 
+    /// The one of this number, if it is alive.
+    pub fn numbered(&self, number: u64) -> Option<Arc<Generation>> {
+        self.lock().numbers.get(&number)?.upgrade()
+    }
+
     /// Number of plugin names that are served.
     pub fn served(&self) -> usize {
         self.lock()

@@ -65,6 +65,7 @@ const ARENA_KEPT: usize = 256 << 10;
 
 impl PluginCall {
     /// A call that begins now.
+    #[inline]
     pub(super) fn new(
         kind: CallKind,
         payload: Payload,
@@ -105,6 +106,13 @@ impl PluginCall {
     fn take(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = snapshot;
         self.prepare_log();
+    }
+
+    /// Whether no plugin of a plain snapshot needs a thread.
+    #[inline]
+    fn is_quick(&self) -> bool {
+        let mut ready = self.snapshot.ready();
+        ready.all(|prepared| prepared.generation().pace.inline())
     }
 
     fn prepare_log(&mut self) {
@@ -236,6 +244,16 @@ impl PluginCall {
 impl Call for PluginCall {
     type Watched = WatchedCall;
 
+    #[inline]
+    fn is_plain(&self) -> bool {
+        let settled = self.unsettled.is_none() && self.binding.is_none();
+        let plain = settled && self.snapshot.is_simple(self.kind) && self.is_quick();
+        if plain {
+            self.place.set(Place::Loop);
+        }
+        plain
+    }
+
     fn pending(&mut self) -> Option<watch::Receiver<bool>> {
         if let Some(chain) = &self.unsettled {
             if let Some(pending) = chain.pending() {
@@ -288,18 +306,12 @@ impl Call for PluginCall {
 
     fn placement(&self) -> Placement {
         let is_slow = |generation: &&Arc<Generation>| !generation.pace.inline();
-        let snapshot = &self.snapshot;
-        let all_quick = if snapshot.plain {
-            let mut ready = snapshot.ready();
-            ready.all(|prepared| prepared.generation().pace.inline())
-        } else {
-            !snapshot.generations().any(|each| is_slow(&each))
-        };
-        if all_quick {
+        let mut generations = self.snapshot.generations();
+        if !generations.any(|each| is_slow(&each)) {
             self.place.set(Place::Loop);
             return Placement::Inline;
         }
-        let generations = snapshot.generations();
+        let generations = self.snapshot.generations();
         let mut slow: Vec<&Arc<Generation>> = generations.filter(is_slow).collect();
         slow.sort_by_key(|generation| generation.number);
         slow.dedup_by_key(|generation| generation.number);
@@ -313,6 +325,7 @@ impl Call for PluginCall {
         WatchedCall {
             snapshot: Arc::clone(&self.snapshot),
             to_log: self.to_log.clone(),
+            running: None,
         }
     }
 
@@ -326,6 +339,7 @@ impl Call for PluginCall {
         }
     }
 
+    #[inline]
     fn finish(self, answered: bool) -> Vec<u8> {
         if self.to_log.is_none() && self.over.is_none() {
             return self.payload.into_buffer();

@@ -16,7 +16,8 @@ use super::conf::Conf;
 use super::failures;
 use super::older::OlderBuilds;
 use super::saved::SavedState;
-use super::service::{CallKind, ErrorCode, Refused, Service};
+use super::service::{Blame, CallKind, ErrorCode, Refused, Service};
+use super::watched::WatchedCall;
 use crate::config::{Binding, Config};
 use crate::plugins::generation::Generation;
 use crate::plugins::registry::{Change, Registry};
@@ -279,6 +280,17 @@ impl Service for Calls {
         }
     }
 
+    fn watched(&self, blame: &Blame) -> Option<WatchedCall> {
+        let snapshot = self.chains.with(blame.token(), |chain| chain.snapshot())?;
+        let running = blame.now();
+        Some(WatchedCall {
+            snapshot,
+            to_log: None,
+            running: running.and_then(|(number, _)| self.registry.numbered(number)),
+        })
+    }
+
+    #[inline]
     fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,

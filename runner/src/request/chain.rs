@@ -61,6 +61,8 @@ pub struct Snapshot {
     phases: u32,
     /// Every plugin serves, whoever the consumer is.
     pub plain: bool,
+    /// By kind of call: see [`Snapshot::is_simple`].
+    simple: [bool; 2],
 }
 
 /// One plugin of a chain.
@@ -125,6 +127,7 @@ impl Chain {
     pub fn new(token: u32, conf: Conf) -> Self {
         let mut unsettled = Snapshot::new(token, &conf.route_key, Vec::new());
         unsettled.settled = false;
+        unsettled.simple = [false; 2];
         let nothing = || ArcSwapWeak::new(Weak::new());
         Self {
             token,
@@ -231,6 +234,8 @@ impl Snapshot {
         let generations = links.iter().flat_map(Link::generations);
         let phases = generations.fold(0, |phases, generation| phases | generation.phases);
         let plain = links.iter().all(Link::is_plain);
+        let logs = phases & 1 << phase::LOG != 0;
+        let simple = needs.each_ref().map(|needs| plain && !logs && needs.is_empty());
         Self {
             token,
             route_key: route_key.to_owned(),
@@ -240,7 +245,14 @@ impl Snapshot {
             needs,
             phases,
             plain,
+            simple,
         }
+    }
+
+    /// Every plugin serves, none needs more than the frame, and none logs.
+    #[inline]
+    pub fn is_simple(&self, kind: CallKind) -> bool {
+        self.simple[usize::from(kind == CallKind::Response)]
     }
 
     /// Whether any of its plugins has a phase (`numbers::phase`).

@@ -66,18 +66,16 @@ pub(super) struct Watched<'c> {
 }
 
 /// Before a plugin runs a phase.
-#[inline]
-pub(super) fn enter<'c>(state: &State<'c>) -> Option<Watched<'c>> {
-    let observer = state.observer?;
+pub(super) fn enter<'c>(observer: &'static dyn Observer, state: &State<'c>) -> Watched<'c> {
     let before = Before {
         changes: state.changes.clone(),
         answer: state.answer.clone(),
     };
-    Some(Watched {
+    Watched {
         observer,
         before,
         started: Instant::now(),
-    })
+    }
 }
 
 impl<'c> Watched<'c> {

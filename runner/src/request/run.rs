@@ -133,6 +133,7 @@ fn log_failing(link: &Link, reason: &Arc<str>, state: &State<'_>) {
     }
 }
 
+#[inline]
 fn step(
     link: &Link,
     prepared: &Prepared,
@@ -140,29 +141,51 @@ fn step(
     blame: &Blame,
     place: Place,
 ) -> Decision {
-    let restore =
-        (link.on_failure == OnFailure::Skip).then(|| (state.changes.clone(), state.answer.clone()));
+    if link.on_failure == OnFailure::Skip {
+        return step_or_skip(link, prepared, state, blame, place);
+    }
+    let decision = enter(prepared, state, blame, place);
+    if let Decision::Failed { panicked } = decision {
+        failed(link, prepared, state, panicked);
+    }
+    decision
+}
+
+/// A plugin that fails has not run.
+#[inline(never)]
+fn step_or_skip(
+    link: &Link,
+    prepared: &Prepared,
+    state: &mut State<'_>,
+    blame: &Blame,
+    place: Place,
+) -> Decision {
+    let (changes, answer) = (state.changes.clone(), state.answer.clone());
     let decision = enter(prepared, state, blame, place);
     let Decision::Failed { panicked } = decision else {
         return decision;
     };
+    failed(link, prepared, state, panicked);
+    if state.broken.is_some() {
+        // A connection that broke in a question cannot be answered, whatever may be skipped.
+        return decision;
+    }
+    let _: Changes<'_> = std::mem::replace(&mut state.changes, changes);
+    state.changes.headers.forget_cursor();
+    state.changes.args.forget_cursor();
+    state.answer = answer;
+    Decision::Continue
+}
+
+#[cold]
+fn failed(link: &Link, prepared: &Prepared, state: &mut State<'_>, panicked: bool) {
     let error = state.error.take().unwrap_or(b"it did not say why");
     let error = String::from_utf8_lossy(error);
     prepared.generation().tally.failed(panicked, &error);
     log_failure(link, state, panicked, &error);
-    match restore {
-        // A connection that broke in a question cannot be answered, whatever may be skipped.
-        Some((changes, answer)) if state.broken.is_none() => {
-            let _: Changes<'_> = std::mem::replace(&mut state.changes, changes);
-            state.changes.headers.forget_cursor();
-            state.changes.args.forget_cursor();
-            state.answer = answer;
-            Decision::Continue
-        }
-        _ => decision,
-    }
 }
 
+#[inline]
 fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place) -> Decision {
     let pace = &prepared.generation().pace;
     let started = (place == Place::Thread).then(Instant::now);
@@ -181,15 +204,25 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
 }
 
 /// Runs the phase that `state.running` names.
+#[inline]
 pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
+    match state.observer {
+        None => lend_unseen(prepared, state, blame),
+        Some(observer) => {
+            let watched = observer::enter(observer, state);
+            let decision = lend_unseen(prepared, state, blame);
+            watched.leave(state, prepared.generation(), decision);
+            decision
+        }
+    }
+}
+
+#[inline]
+fn lend_unseen(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
     let phase = state.running.phase;
-    let watched = observer::enter(state);
     blame.enter(state.running.generation, phase as u8);
     let decision = host::lend(state, |call| prepared.run(phase, call));
     blame.leave();
-    if let Some(watched) = watched {
-        watched.leave(state, prepared.generation(), decision);
-    }
     decision
 }
 

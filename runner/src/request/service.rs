@@ -46,6 +46,10 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// [`Refused`] when no plugin needs to run to know the answer: payload unreadable, token unknown. Already logged.
     fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<Self::Call, Refused>;
+
+    /// A handle for the watchdog and the deadline of a call that [is plain](Call::is_plain), and runs on the thread of
+    /// this `blame` now. `None` if it has ended meanwhile.
+    fn watched(&self, blame: &Blame) -> Option<<Self::Call as Call>::Watched>;
 }
 
 /// A call that is answered by an ERROR frame at once.
@@ -61,6 +65,10 @@ pub struct Refused {
 pub trait Call: Send + 'static {
     /// What outlives the call on its own thread: asked when it is slow or past its deadline.
     type Watched: Watched;
+
+    /// Whether it may run on the event loop at once: nothing of it is pending, it asks nothing before it runs, and who it
+    /// belongs to can be told from the blame of its thread. Then only [`Call::run`] and [`Call::finish`] follow.
+    fn is_plain(&self) -> bool;
 
     /// `Some` while a conf of the chain is still being configured: wait until the value is `true`, then ask again.
     fn pending(&mut self) -> Option<watch::Receiver<bool>>;

@@ -15,12 +15,14 @@ pub struct WatchedCall {
     pub(super) snapshot: Arc<Snapshot>,
     /// `Some` if a plugin of the chain has a `log` phase.
     pub(super) to_log: Option<Arc<ToLog>>,
+    /// The one that runs, where the snapshot may be a later one than the call's.
+    pub(super) running: Option<Arc<Generation>>,
 }
 
 impl WatchedCall {
     fn blamed(&self, blame: &Blame) -> Option<(Arc<Generation>, u8)> {
         let (number, phase) = blame.now()?;
-        let mut generations = self.snapshot.generations();
+        let mut generations = self.running.iter().chain(self.snapshot.generations());
         let generation = generations.find(|generation| generation.number == number)?;
         Some((Arc::clone(generation), phase))
     }

@@ -201,13 +201,13 @@ impl<C: Call> Connection<C> {
     }
 
     /// Gives the connection from loop `from` to loop `to`; `None` when `from` does not have it. For a call that
-    /// runs on `from` itself, `Some(Some(..))` is what the watchdog needs.
+    /// runs on `from` itself, `Some(Some(..))` is what the watchdog needs: when it began, and its handle, if it is not plain.
     pub(super) fn hand_over(
         &self,
         from: LoopId,
         to: LoopId,
         blame: &Arc<Blame>,
-    ) -> Option<Option<(C::Watched, Instant)>> {
+    ) -> Option<Option<(Option<C::Watched>, Instant)>> {
         let mut state = self.lock();
         if state.owner != from {
             return None;
@@ -220,8 +220,7 @@ impl<C: Call> Connection<C> {
             return Some(None);
         }
         running.blame = Some(Arc::clone(blame));
-        let started = running.turn.started;
-        Some(running.watched.clone().map(|watched| (watched, started)))
+        Some(Some((running.watched.clone(), running.turn.started)))
     }
 
     /// Ready when the call of `turn` is no longer running, or the connection has gone to another loop than `home`.

@@ -182,7 +182,7 @@ impl<C: Call> EventLoops<C> {
 struct Moved<C: Call> {
     connections: Vec<Arc<Connection<C>>>,
     /// The calls that ran on the stuck loop itself (one at most), and when they started.
-    culprits: Vec<(C::Watched, Instant)>,
+    culprits: Vec<(Option<C::Watched>, Instant)>,
 }
 
 /// Serves a new connection on the loop `home`, or on another if that one has been replaced or none is named.
@@ -228,8 +228,11 @@ pub(super) fn take_over<S: Service>(
     };
     if cause == Cause::Call {
         // First: what waited with them may be of the same plugin, and then runs on threads.
-        for (watched, started) in &moved.culprits {
-            watched.slow(&stuck.blame, started.elapsed());
+        for (watched, started) in moved.culprits {
+            let plain = || shared.service.watched(&stuck.blame);
+            if let Some(watched) = watched.or_else(plain) {
+                watched.slow(&stuck.blame, started.elapsed());
+            }
         }
     }
     poller::spawn(shared, &fresh);

@@ -134,13 +134,10 @@ impl<S: Service> Serving<'_, S> {
     #[inline]
     fn admit(&self, kind: CallKind, payload: Payload, turn: Turn) -> bool {
         match self.shared.service.admit(kind, payload, turn.started) {
-            Ok(mut call) => match call.pending() {
-                None => self.ask(call, turn),
-                Some(_) => {
-                    let call = Box::new(call);
-                    self.park(turn, Phase::Pending { call, turn }, Vec::new())
-                }
-            },
+            Ok(call) if call.is_plain() => {
+                run::run(self.connection, turn, call, &self.home.blame)
+            }
+            Ok(call) => self.begin(call, turn),
             Err(refused) => {
                 buffers::give(refused.payload.into_buffer());
                 let error = error_frame(refused.code);
@@ -149,8 +146,19 @@ impl<S: Service> Serving<'_, S> {
         }
     }
 
+    /// Waits for what is pending of the call; else goes on with it.
+    #[inline(never)]
+    fn begin(&self, mut call: S::Call, turn: Turn) -> bool {
+        match call.pending() {
+            None => self.ask(call, turn),
+            Some(_) => {
+                let call = Box::new(call);
+                self.park(turn, Phase::Pending { call, turn }, Vec::new())
+            }
+        }
+    }
+
     /// Asks what the call has declared that it needs; with no needs it runs.
-    #[inline]
     pub(super) fn ask(&self, mut call: S::Call, turn: Turn) -> bool {
         let mut questions = Vec::new();
         match call.questions(&mut questions) {
@@ -171,7 +179,6 @@ impl<S: Service> Serving<'_, S> {
     }
 
     /// Runs the call here, or has a thread run it.
-    #[inline]
     pub(super) fn place(&self, call: S::Call, turn: Turn) -> bool {
         let placement = call.placement();
         let inline = matches!(placement, Placement::Inline);
@@ -198,22 +205,24 @@ impl<S: Service> Serving<'_, S> {
     /// Ends what has taken too long.
     pub(super) fn time_up(&self) -> Step<S::Call> {
         let _busy = self.enter(Instant::now());
-        expire(self.connection.time_up(self.home.id));
+        self.expire(self.connection.time_up(self.home.id));
         self.next()
     }
-}
 
-/// Tells those who care that a call was not answered in time.
-fn expire<C: Call>(late: Late<C>) {
-    match late {
-        Late::Nothing => {}
-        Late::Waiting { call, turn } => {
-            call.watched().expired(None, turn.started.elapsed());
-            buffers::give(call.finish(false));
-        }
-        Late::Running(running) => {
-            if let Some(watched) = running.watched {
-                watched.expired(running.blame.as_deref(), running.turn.started.elapsed());
+    /// Tells those who care that a call was not answered in time.
+    fn expire(&self, late: Late<S::Call>) {
+        match late {
+            Late::Nothing => {}
+            Late::Waiting { call, turn } => {
+                call.watched().expired(None, turn.started.elapsed());
+                buffers::give(call.finish(false));
+            }
+            Late::Running(running) => {
+                let blame = running.blame.as_deref();
+                let plain = || self.shared.service.watched(blame?);
+                if let Some(watched) = running.watched.or_else(plain) {
+                    watched.expired(blame, running.turn.started.elapsed());
+                }
             }
         }
     }

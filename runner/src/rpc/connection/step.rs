@@ -34,7 +34,7 @@ pub(in crate::rpc) struct Running<C: Call> {
     pub(in crate::rpc) turn: Turn,
     /// On the owning event loop itself, which is then busy with it.
     pub(in crate::rpc) inline: bool,
-    /// `None` before the call was admitted.
+    /// `None` before the call was admitted, and of a call that is plain: then its thread's blame tells.
     pub(in crate::rpc) watched: Option<C::Watched>,
     /// Of the thread that runs it; `None` before plugin code runs, and inline until the loop is replaced.
     pub(in crate::rpc) blame: Option<Arc<Blame>>,
