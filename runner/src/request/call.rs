@@ -214,6 +214,7 @@ impl PluginCall {
     }
 
     /// Has the call logged.
+    #[inline(never)]
     fn log(self, answered: bool) -> Vec<u8> {
         let over = self.over.map(|over| *over);
         let mut end = match &over {
@@ -339,7 +340,7 @@ impl Call for PluginCall {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(self, answered: bool) -> Vec<u8> {
         if self.to_log.is_none() && self.over.is_none() {
             return self.payload.into_buffer();

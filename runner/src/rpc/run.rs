@@ -10,7 +10,7 @@ use crate::request::service::{Blame, Call, ErrorCode};
 
 /// Runs `call` and replies for it, unless its deadline was faster: then what it wrote is dropped. Returns whether
 /// the connection is at a boundary again.
-#[inline]
+#[inline(always)]
 pub(super) fn run<C: Call>(
     connection: &Connection<C>,
     turn: Turn,

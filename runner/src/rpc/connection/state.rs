@@ -68,6 +68,7 @@ impl<C: Call> State<C> {
     }
 
     /// See [`Step`]. Takes the next frame if one is whole.
+    #[inline]
     pub(in crate::rpc) fn next(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -125,6 +126,7 @@ impl<C: Call> State<C> {
         self.wake();
     }
 
+    #[inline]
     fn begin(&mut self, kind: u8, payload: Payload, deadline: Duration) -> Step<C> {
         let started = Instant::now();
         self.sequence += 1;
