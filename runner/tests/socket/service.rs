@@ -145,6 +145,10 @@ impl Service for Shared {
             answers: Vec::new(),
         })
     }
+
+    fn watched(&self, _: &Blame) -> Option<FakeWatched> {
+        Some(FakeWatched(Arc::clone(&self.0)))
+    }
 }
 
 pub(crate) struct FakeCall {
@@ -170,6 +174,10 @@ impl FakeCall {
 
 impl Call for FakeCall {
     type Watched = FakeWatched;
+
+    fn is_plain(&self) -> bool {
+        matches!(self.does(), ECHO | STUCK | BRIEF | HUGE)
+    }
 
     fn pending(&mut self) -> Option<watch::Receiver<bool>> {
         let ready = self.fake.configured.subscribe();
