@@ -235,7 +235,9 @@ impl Snapshot {
         let phases = generations.fold(0, |phases, generation| phases | generation.phases);
         let plain = links.iter().all(Link::is_plain);
         let logs = phases & 1 << phase::LOG != 0;
-        let simple = needs.each_ref().map(|needs| plain && !logs && needs.is_empty());
+        let simple = needs
+            .each_ref()
+            .map(|needs| plain && !logs && needs.is_empty());
         Self {
             token,
             route_key: route_key.to_owned(),

@@ -94,8 +94,15 @@ impl<C: Call> Connection<C> {
     /// Bytes have come, or an end: as [`Connection::receive`], if the connection is the poller's to read. Otherwise its
     /// task is told, and there is nothing to do.
     #[inline]
-    pub(super) fn arrived(&self, home: LoopId, at_rest: AtRest, drained: &mut bool) -> Step<C> {
+    pub(super) fn arrived(
+        &self,
+        home: LoopId,
+        at_rest: AtRest,
+        ended: bool,
+        drained: &mut bool,
+    ) -> Step<C> {
         let mut state = self.lock();
+        state.ended |= ended;
         if state.owner != home || state.parked.is_none() {
             state.note_arrival();
             return Step::Read;

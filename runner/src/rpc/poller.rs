@@ -68,18 +68,23 @@ impl<C: Call> Poller<C> {
         };
         let data = epoll::EventData::new_u64(key as u64);
         // For reading only: for writing, too, it would wake the loop whenever the gateway reads a reply.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&self.epoll, connection.socket(), data, flags)?;
         Ok(watching)
     }
 
-    /// The connections that bytes have come for, or an end, since they were last told.
-    fn ready(&self, ready: &mut Vec<Arc<Connection<C>>>) -> io::Result<()> {
+    /// The connections that bytes have come for since they were last told, or an end.
+    fn ready(&self, ready: &mut Vec<Ready<C>>) -> io::Result<()> {
         let mut room = [const { MaybeUninit::uninit() }; BATCH];
         let (events, _) = epoll::wait(&self.epoll, &mut room, Some(&NO_TIME))?;
         let watched = self.lock();
-        let found = events.iter().map(|event| event.data.u64() as usize);
-        ready.extend(found.filter_map(|key| watched.get(key).cloned()));
+        ready.extend(events.iter().filter_map(|event| {
+            let (key, flags) = (event.data.u64() as usize, event.flags);
+            Some(Ready {
+                connection: Arc::clone(watched.get(key)?),
+                ended: flags.intersects(ENDED),
+            })
+        }));
         Ok(())
     }
 
@@ -87,6 +92,17 @@ impl<C: Call> Poller<C> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A connection that there is something to read of.
+struct Ready<C: Call> {
+    connection: Arc<Connection<C>>,
+    /// Its peer has closed: behind the bytes there is an end, for which no further event comes.
+    ended: bool,
+}
+
+const ENDED: epoll::EventFlags = epoll::EventFlags::RDHUP
+    .union(epoll::EventFlags::HUP)
+    .union(epoll::EventFlags::ERR);
 
 const NO_TIME: Timespec = Timespec {
     tv_sec: 0,
@@ -115,9 +131,9 @@ pub(super) fn spawn<S: Service>(shared: &Arc<Shared<S>>, home: &Arc<EventLoop<S:
 struct Polling<S: Service> {
     shared: Arc<Shared<S>>,
     home: Arc<EventLoop<S::Call>>,
-    ready: Vec<Arc<Connection<S::Call>>>,
+    ready: Vec<Ready<S::Call>>,
     /// Those that have more bytes than one look has read.
-    again: Vec<Arc<Connection<S::Call>>>,
+    again: Vec<Ready<S::Call>>,
 }
 
 impl<S: Service> Polling<S> {
@@ -169,15 +185,15 @@ impl<S: Service> Polling<S> {
             count: self.ready.len(),
             handed: false,
         };
-        for connection in self.ready.drain(..) {
+        for ready in self.ready.drain(..) {
             let serving = Serving {
                 shared: &self.shared,
                 home: &self.home,
-                connection: &connection,
+                connection: &ready.connection,
             };
-            match serving.attend() {
+            match serving.attend(ready.ended) {
                 Attended::Rests => {}
-                Attended::Again => self.again.push(connection),
+                Attended::Again => self.again.push(ready),
                 Attended::Handed => served.handed = true,
             }
         }

@@ -31,12 +31,13 @@ pub(super) enum Attended {
 }
 
 impl<S: Service> Serving<'_, S> {
-    /// Reads once and answers what is whole then. What cannot be done at once is left to the connection's task.
+    /// Reads once and answers what is whole then. What cannot be done at once is left to the connection's task. `ended`: the
+    /// peer has closed its side.
     #[inline]
-    pub(super) fn attend(&self) -> Attended {
+    pub(super) fn attend(&self, ended: bool) -> Attended {
         let mut drained = true;
         let (home, at_rest) = (self.home.id, self.at_rest());
-        let step = self.connection.arrived(home, at_rest, &mut drained);
+        let step = self.connection.arrived(home, at_rest, ended, &mut drained);
         let at_boundary = match step {
             Step::Read => true,
             Step::Frame {
@@ -134,9 +135,7 @@ impl<S: Service> Serving<'_, S> {
     #[inline]
     fn admit(&self, kind: CallKind, payload: Payload, turn: Turn) -> bool {
         match self.shared.service.admit(kind, payload, turn.started) {
-            Ok(call) if call.is_plain() => {
-                run::run(self.connection, turn, call, &self.home.blame)
-            }
+            Ok(call) if call.is_plain() => run::run(self.connection, turn, call, &self.home.blame),
             Ok(call) => self.begin(call, turn),
             Err(refused) => {
                 buffers::give(refused.payload.into_buffer());

@@ -39,6 +39,8 @@ pub(in crate::rpc) struct State<C: Call> {
     pub(in crate::rpc) parked: Option<Waker>,
     /// Bytes may have come that the task has not read.
     pub(in crate::rpc) readable: bool,
+    /// The gateway has closed its side: behind the last byte there is an end to be read.
+    pub(in crate::rpc) ended: bool,
     input: Input,
     unwritten: Option<Unwritten>,
     /// Number of the last frame.
@@ -54,6 +56,7 @@ impl<C: Call> State<C> {
             waker: None,
             parked: None,
             readable: false,
+            ended: false,
             input: Input::default(),
             unwritten: None,
             sequence: 0,
@@ -110,7 +113,7 @@ impl<C: Call> State<C> {
         drained: &mut bool,
     ) -> Step<C> {
         match self.fill(socket) {
-            Filled::Some { drained: all } => *drained = all,
+            Filled::Some { drained: all } => *drained = all && !self.ended,
             Filled::Nothing => *drained = true,
             Filled::End => return self.ended(socket),
         }
