@@ -20,7 +20,7 @@ pub use entries::{Entries, Entry, Iter};
 pub use place::{Alike, Place};
 pub use prepare::PrepareConf;
 pub use question::{ExtraInfo, Question, question};
-pub use reply::{Rewrite, error, prepared, response, rewrite, stop, unchanged};
+pub use reply::{Rewrite, error, prepared, response, rewrite, rewrite_headers, stop, unchanged};
 
 use super::flat::{Flaw, Table};
 

@@ -73,16 +73,18 @@ impl<'c> Index<'c> {
     }
 
     /// The value of the first entry with a name.
+    #[inline]
     pub fn first(&self, name: &[u8], any_case: bool) -> Option<Option<&'c [u8]>> {
-        let mut places = self.places.get();
+        let mut from = 0;
         loop {
-            let found = places.iter().find(|place| same(place.name, name, any_case));
-            if let Some(place) = found {
-                return Some(self.value(place));
+            let places = self.places.get();
+            for place in places.get(from..).unwrap_or_default() {
+                if same(place.name, name, any_case) {
+                    return Some(self.value(place));
+                }
             }
-            let seen = self.places.get().len();
+            from = places.len();
             self.go_on()?;
-            places = self.places.get().get(seen..).unwrap_or_default();
         }
     }
 

@@ -158,6 +158,7 @@ impl<'c> Overlay<'c> {
     }
 
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
+    #[inline]
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
@@ -318,14 +319,16 @@ impl<'c> Overlay<'c> {
     }
 
     /// Whether a plugin has changed a name.
+    #[inline]
     pub fn change(&self, name: &[u8]) -> Option<&Change<'c>> {
-        let mut changes = self.changes().iter();
-        changes.find(|change| same(change.name, name, self.any_case))
+        let changes = self.changes.as_ref()?;
+        find(changes, name, self.any_case).and_then(|at| changes.get(at))
     }
 
     #[inline(always)]
     fn change_mut(&mut self, name: &[u8]) -> Option<&mut Change<'c>> {
-        find_mut(self.changes.as_mut()?, name, self.any_case)
+        let changes = self.changes.as_mut()?;
+        find(changes, name, self.any_case).and_then(|at| changes.get_mut(at))
     }
 
     fn base_values(&self, name: &[u8]) -> impl Iterator<Item = Option<&'c [u8]>> {
@@ -335,11 +338,8 @@ impl<'c> Overlay<'c> {
     }
 }
 
-fn find_mut<'s, 'c>(
-    changes: &'s mut [Change<'c>],
-    name: &[u8],
-    any_case: bool,
-) -> Option<&'s mut Change<'c>> {
-    let mut changes = changes.iter_mut();
-    changes.find(|change| same(change.name, name, any_case))
+#[inline(never)]
+fn find(changes: &[Change<'_>], name: &[u8], any_case: bool) -> Option<usize> {
+    let mut changes = changes.iter();
+    changes.position(|change| same(change.name, name, any_case))
 }

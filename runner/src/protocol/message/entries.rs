@@ -65,9 +65,7 @@ impl<'f> Entries<'f> {
     /// Reads a field and leaves the entries unchecked: see [`Entries::place`].
     #[inline(always)]
     pub(super) fn open(buf: &'f [u8], table: &Table<'f>, slot: usize) -> Result<Self, Flaw> {
-        let Some((at, len)) = table.vector(slot)? else {
-            return Ok(Self::default());
-        };
+        let (at, len) = table.vector(slot)?.unwrap_or((0, 0));
         match (u32::try_from(at), u32::try_from(len)) {
             (Ok(at), Ok(len)) => Ok(Self { buf, at, len }),
             _ => Err(Flaw::Outside),
