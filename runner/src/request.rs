@@ -24,6 +24,7 @@ pub mod index;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;
+pub mod names;
 pub mod observer;
 pub mod older;
 pub mod overlay;

@@ -8,8 +8,8 @@
 mod reader;
 mod writer;
 
-pub use reader::Layout;
-pub(crate) use reader::{Table, bytes_at, follow};
+pub use reader::{Layout, Shape};
+pub(crate) use reader::{Table, bytes_at, follow, near, word};
 pub(crate) use writer::{Cell, Writer};
 
 // Positions are sums of a few 32-bit offsets: in 64 bits they cannot overflow.

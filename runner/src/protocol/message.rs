@@ -8,6 +8,7 @@
 
 mod call;
 mod entries;
+mod place;
 mod prepare;
 pub mod question;
 pub mod reply;
@@ -15,10 +16,11 @@ pub mod reply;
 mod tests;
 
 pub use call::{RequestCall, ResponseCall};
-pub use entries::{Entries, Entry, Iter, Place, Search, key};
+pub use entries::{Entries, Entry, Iter};
+pub use place::{Alike, Place};
 pub use prepare::PrepareConf;
 pub use question::{ExtraInfo, Question, question};
-pub use reply::{Rewrite, error, prepared, response, rewrite, stop, unchanged};
+pub use reply::{Rewrite, error, prepared, response, rewrite, rewrite_headers, stop, unchanged};
 
 use super::flat::{Flaw, Table};
 
@@ -52,7 +54,7 @@ pub enum Malformed {
 }
 
 /// The table of a payload.
-#[inline]
+#[inline(always)]
 fn root(payload: &[u8]) -> Result<Table<'_>, Malformed> {
     if payload.is_empty() {
         return Err(Malformed::Empty);

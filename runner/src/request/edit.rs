@@ -1,6 +1,5 @@
 //! What plugins may change, and what is refused because the gateway would mistreat it.
 
-use bumpalo::Bump;
 use plugin_api::abi::numbers::{edit, map, number, text};
 use plugin_api::rules;
 
@@ -36,7 +35,7 @@ pub fn set_number(state: &mut State<'_>, what: u32, value: u64) -> Edited {
         }
         (number::ANSWER_STATUS, _) => {
             rules::answer_status(status)?;
-            state.answer = Some(begin(status, state.arena));
+            state.answer = Some(begin(status));
         }
         _ => return Err(Refusal::Unknown),
     }
@@ -54,11 +53,10 @@ fn not_over(state: &State<'_>) -> Edited {
     }
 }
 
-fn begin(status: u16, arena: &Bump) -> Answer<'_> {
-    let headers = Overlay::empty(true, arena);
+fn begin<'c>(status: u16) -> Answer<'c> {
     Answer {
         status,
-        headers,
+        headers: Overlay::empty(true),
         body: b"",
     }
 }
@@ -115,12 +113,40 @@ pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
     Ok(())
 }
 
+/// Changes a map (`numbers::map`).
+pub fn map(state: &mut State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
+    check(state, map, edit, name, value)?;
+    let (arena, value) = (state.arena, state.copy(value));
+    let map = map_of(state, map).ok_or(Refusal::Unknown)?;
+    match edit {
+        edit::SET => map.set(name, value, arena),
+        edit::ADD => map.add(name, value, arena),
+        edit::REMOVE => map.remove(name, arena),
+        _ => return Err(Refusal::Unknown),
+    }
+    Ok(())
+}
+
+fn map_of<'s, 'c>(state: &'s mut State<'c>, map: u32) -> Option<&'s mut Overlay<'c>> {
+    if map == map::PRIVATE {
+        return Some(state.private_mut());
+    }
+    let (request, changes) = (state.message.is_request(), &mut state.changes);
+    match map {
+        map::REQUEST_HEADERS if request => Some(&mut changes.headers),
+        map::ARGS if request => Some(&mut changes.args),
+        map::RESPONSE_HEADERS if request => Some(&mut changes.beside),
+        map::RESPONSE_HEADERS => Some(&mut changes.headers),
+        map::ANSWER_HEADERS => state.answer.as_mut().map(|answer| &mut answer.headers),
+        map::SHARED => Some(&mut changes.shared),
+        map::GROUPS => Some(&mut changes.groups),
+        map::LOG_FIELDS => Some(&mut changes.log_fields),
+        _ => None,
+    }
+}
+
 /// Whether a change of a map is allowed.
-///
-/// # Errors
-/// The reason, for the author.
-#[inline]
-pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
+fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
     if !matches!(map, map::LOG_FIELDS | map::SHARED | map::PRIVATE) {
         not_over(state)?;
     }
@@ -138,21 +164,6 @@ pub fn check(state: &State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) 
         (map::ANSWER_HEADERS, _) => rules::answer_header(name, value)?,
         (map::GROUPS, _) => rules::not_empty("a group", name)?,
         (map::SHARED | map::PRIVATE | map::LOG_FIELDS, _) => rules::not_empty("a value", name)?,
-        _ => return Err(Refusal::Unknown),
-    }
-    Ok(())
-}
-
-/// Makes a change that was checked.
-///
-/// # Errors
-/// This runner does not know the kind of change.
-#[inline]
-pub fn apply<'c>(map: &mut Overlay<'c>, edit: u32, name: &[u8], value: &'c [u8]) -> Edited {
-    match edit {
-        edit::SET => map.set(name, value),
-        edit::ADD => map.add(name, value),
-        edit::REMOVE => map.remove(name),
         _ => return Err(Refusal::Unknown),
     }
     Ok(())

@@ -194,23 +194,37 @@ extern "C" fn clear_text(call: CallPointer, what: u32) -> u32 {
     })
 }
 
-fn map_of<'s, 'c>(state: &'s mut State<'c>, map: u32) -> Option<&'s mut Overlay<'c>> {
-    let request = matches!(state.message, Message::Request(_));
+fn map_of<'s, 'c>(state: &'s State<'c>, map: u32) -> Option<&'s Overlay<'c>> {
+    let (changes, request) = (&state.changes, state.message.is_request());
     match map {
-        map::REQUEST_HEADERS if request => Some(&mut state.changes.headers),
-        map::ARGS if request => Some(&mut state.changes.args),
-        map::RESPONSE_HEADERS if request => Some(&mut state.changes.beside),
-        map::RESPONSE_HEADERS => Some(&mut state.changes.headers),
-        map::ANSWER_HEADERS => state.answer.as_mut().map(|answer| &mut answer.headers),
-        map::SHARED => Some(&mut state.changes.shared),
-        map::PRIVATE => Some(state.private()),
-        map::GROUPS => Some(&mut state.changes.groups),
-        map::LOG_FIELDS => Some(&mut state.changes.log_fields),
+        map::REQUEST_HEADERS if request => Some(&changes.headers),
+        map::ARGS if request => Some(&changes.args),
+        map::RESPONSE_HEADERS if request => Some(&changes.beside),
+        map::RESPONSE_HEADERS => Some(&changes.headers),
+        map::ANSWER_HEADERS => state.answer.as_ref().map(|answer| &answer.headers),
+        map::SHARED => Some(&changes.shared),
+        map::PRIVATE => state.private(),
+        map::GROUPS => Some(&changes.groups),
+        map::LOG_FIELDS => Some(&changes.log_fields),
         _ => None,
     }
 }
 
 extern "C" fn get(call: CallPointer, map: u32, name: Bytes, nth: usize) -> Found {
+    // SAFETY: as in `with`. What follows cannot panic.
+    let state = unsafe { &*call.pointer.cast::<State<'_>>() };
+    // What plugins ask for most.
+    if nth == 0
+        && map == state.message.headers_map()
+        && let Some(value) = state.changes.headers.quick(bytes(name))
+    {
+        return Found::present(value);
+    }
+    get_any(call, map, name, nth)
+}
+
+#[inline(never)]
+extern "C" fn get_any(call: CallPointer, map: u32, name: Bytes, nth: usize) -> Found {
     with(call, Found::nothing(numbers::ABSENT), |state| {
         let map = map_of(state, map);
         found_value(map.and_then(|map| map.get(bytes(name), nth)))
@@ -235,11 +249,7 @@ extern "C" fn entry(call: CallPointer, map: u32, index: usize) -> FoundEntry {
 extern "C" fn edit(call: CallPointer, map: u32, edit: u32, name: Bytes, value: Bytes) -> u32 {
     with(call, numbers::REFUSED, |state| {
         let (name, value) = (bytes(name), bytes(value));
-        let edited = edit::check(state, map, edit, name, value).and_then(|()| {
-            let value = state.copy(value);
-            let map = map_of(state, map).ok_or(edit::Refusal::Unknown)?;
-            edit::apply(map, edit, name, value)
-        });
+        let edited = edit::map(state, map, edit, name, value);
         done(state, edited)
     })
 }

@@ -1,12 +1,17 @@
-//! The entries of one list of a frame, found as they are asked for: a plugin that reads three headers does not pay for
-//! the rest. Each is checked before it is handed out; one that cannot be read ends the list, and the call fails.
+//! The entries of one list of a frame, found when somebody asks for one of them: nobody pays for lists that no plugin
+//! reads. Each is checked before it is handed out; one that cannot be read ends the list, and fails the call as soon as
+//! somebody needs it or what is behind it.
 
 use std::cell::Cell;
 
 use bumpalo::Bump;
 
-use crate::protocol::flat::{Flaw, Layout};
-use crate::protocol::message::{Entries, Entry, Malformed, Place, Search, key};
+use super::names::{same, same_at_once};
+use crate::protocol::flat::{Flaw, Layout, Shape};
+use crate::protocol::message::{Entries, Entry, Malformed, Place};
+
+/// Entries that are found at once: all of most requests, and not all of a hostile one.
+const AHEAD: usize = 32;
 
 /// A list of a frame, and where its entries lie as far as anybody has looked.
 #[derive(Debug)]
@@ -15,11 +20,10 @@ pub struct Index<'c> {
     /// The list's name in the schema.
     field: &'static str,
     arena: &'c Bump,
-    /// One for each entry; none before anybody has looked.
-    places: Cell<&'c [Cell<Place>]>,
-    /// Entries that were found; those behind them were not looked at.
-    known: Cell<usize>,
-    layout: Cell<Layout>,
+    /// Of the first entries: as many as anybody has needed, and some ahead of them.
+    places: Cell<&'c [Place<'c>]>,
+    /// What is wrong with the entry behind those; of no account until somebody needs it.
+    behind: Cell<Option<Flaw>>,
     flaw: Cell<Option<(usize, Flaw)>>,
 }
 
@@ -32,8 +36,7 @@ impl<'c> Index<'c> {
             field,
             arena,
             places: Cell::new(&[]),
-            known: Cell::new(0),
-            layout: Cell::new(Layout::UNKNOWN),
+            behind: Cell::new(None),
             flaw: Cell::new(None),
         }
     }
@@ -57,106 +60,140 @@ impl<'c> Index<'c> {
         Some(Malformed::Entry { field, index, flaw })
     }
 
-    /// The index of the next entry with a name, from index `from` on. `same` compares two names.
-    #[inline(always)]
-    pub fn find(
-        &self,
-        name: &[u8],
-        from: usize,
-        same: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Option<usize> {
-        let key = key(name);
-        let mut from = from;
+    /// The index of the next entry with a name, from index `from` on.
+    pub fn find(&self, from: usize, name: &[u8], any_case: bool) -> Option<usize> {
         loop {
-            let (at, place) = self.next(key, from)?;
-            if same(self.entries.name(place), name) {
-                return Some(at);
+            let behind = self.places.get().get(from..).unwrap_or_default();
+            let mut places = behind.iter();
+            if let Some(at) = places.position(|place| same(place.name, name, any_case)) {
+                return Some(from + at);
             }
-            from = at + 1;
+            self.go_on()?;
         }
     }
 
-    /// The next entry whose name may be that of `key`.
-    #[inline(always)]
-    fn next(&self, key: u32, from: usize) -> Option<(usize, Place)> {
-        let known = self.places.get().get(from..self.known.get());
-        for (at, place) in (from..).zip(known.unwrap_or_default()) {
-            let place = place.get();
-            if place.may_be(key) {
-                return Some((at, place));
-            }
-        }
+    /// The value of the first entry with a name.
+    #[inline]
+    pub fn first(&self, name: &[u8], any_case: bool) -> Option<Option<&'c [u8]>> {
+        let mut from = 0;
         loop {
-            let at = self.go_on(Some(key))?;
-            if at >= from {
-                return Some((at, self.places.get().get(at)?.get()));
+            let places = self.places.get();
+            for place in places.get(from..).unwrap_or_default() {
+                if same(place.name, name, any_case) {
+                    return Some(self.value(place));
+                }
             }
+            from = places.len();
+            self.go_on()?;
         }
     }
 
-    /// The value at an index that was found.
+    /// As [`Index::first`], if the entry is known, its name short, and its value right. Never panics, calls nothing.
     #[inline(always)]
-    pub fn value(&self, at: usize) -> Option<&'c [u8]> {
-        let value = self.entries.value(self.place(at)?);
-        value.unwrap_or_else(|flaw| {
-            self.note(at, flaw);
-            None
-        })
+    pub fn quick(&self, name: &[u8]) -> Option<&'c [u8]> {
+        for place in self.places.get() {
+            match same_at_once(place.name, name) {
+                Some(false) => {}
+                Some(true) => return self.entries.value(place).unwrap_or_default(),
+                None => return None,
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn value(&self, place: &'c Place<'c>) -> Option<&'c [u8]> {
+        match self.entries.value(place) {
+            Ok(value) => value,
+            Err(flaw) => {
+                let places = self.places.get();
+                let at = places.iter().position(|each| std::ptr::eq(each, place));
+                self.note(at.unwrap_or(places.len()), flaw);
+                None
+            }
+        }
     }
 
     /// The entry at an index.
-    #[inline]
     pub fn entry(&self, at: usize) -> Option<Entry<'c>> {
-        let name = self.entries.name(self.place(at)?);
-        let value = self.value(at);
-        Some(Entry { name, value })
-    }
-
-    /// Where an entry lies. All before it are found, too.
-    #[inline]
-    fn place(&self, at: usize) -> Option<Place> {
-        while at >= self.known.get() {
-            self.go_on(None)?;
+        loop {
+            if let Some(place) = self.places.get().get(at) {
+                let (name, value) = (place.name, self.value(place));
+                return Some(Entry { name, value });
+            }
+            self.go_on()?;
         }
-        Some(self.places.get().get(at)?.get())
     }
 
-    /// Finds further entries, up to the first one that may have the name of `key`, or just one: its index.
+    /// Finds further entries; `None`: there are none.
     #[inline(never)]
-    fn go_on(&self, key: Option<u32>) -> Option<usize> {
+    fn go_on(&self) -> Option<()> {
+        let known = self.places.get().len();
         if self.flaw.get().is_some() {
             return None;
         }
-        if self.places.get().is_empty() {
-            let places = self
-                .arena
-                .alloc_slice_fill_copy(self.entries.len(), Place::default());
-            self.places.set(Cell::from_mut(places).as_slice_of_cells());
+        if let Some(flaw) = self.behind.get() {
+            self.note(known, flaw);
+            return None;
         }
-        let mut layout = self.layout.get();
-        let (known, places) = (self.known.get(), self.places.get());
-        let search = self.entries.find(known, places, &mut layout, key);
-        self.layout.set(layout);
-        match search {
-            Search::Found(at) => {
-                self.known.set(at + 1);
-                Some(at)
-            }
-            Search::Ended(at) => {
-                self.known.set(at);
-                None
-            }
-            Search::Broken(at, flaw) => {
-                self.known.set(at);
-                self.note(at, flaw);
-                None
+        // Those that are known are read again: few lists are that long, and it happens once.
+        let most = match known {
+            0 => AHEAD.min(self.entries.len()),
+            _ => self.entries.len(),
+        };
+        if most == known {
+            return None;
+        }
+        self.places.set(self.read(most));
+        Some(())
+    }
+
+    /// Finds the first `most` entries, but none behind one that cannot be read.
+    fn read(&self, most: usize) -> &'c [Place<'c>] {
+        let places = match self.entries.shape() {
+            // Two loops, so that neither asks at each entry which it is.
+            Some(Shape::Straight { vtable }) => self.alike::<4, 8>(vtable, most),
+            Some(Shape::Crossed { vtable }) => self.alike::<8, 4>(vtable, most),
+            None => None,
+        };
+        places.unwrap_or_else(|| self.one_by_one(most))
+    }
+
+    #[inline(never)]
+    fn alike<const NAME: usize, const VALUE: usize>(
+        &self,
+        vtable: usize,
+        most: usize,
+    ) -> Option<&'c [Place<'c>]> {
+        let mut alike = self.entries.alike::<NAME, VALUE>(vtable);
+        let place = |_| alike.find().ok_or(());
+        let places = self.arena.alloc_slice_try_fill_with(most, place);
+        places.ok().map(|places| &*places)
+    }
+
+    #[inline(never)]
+    fn one_by_one(&self, most: usize) -> &'c [Place<'c>] {
+        let mut layout = Layout::UNKNOWN;
+        let place = |at| {
+            let place = self.entries.place(at, &mut layout);
+            place.map_err(|flaw| (at, flaw))
+        };
+        match self.arena.alloc_slice_try_fill_with(most, place) {
+            Ok(places) => places,
+            Err((at, flaw)) => {
+                self.behind.set(Some(flaw));
+                // What could be read once can be read again.
+                self.one_by_one(at)
             }
         }
     }
 
+    /// Ends the list at an entry that cannot be read.
     #[cold]
     fn note(&self, at: usize, flaw: Flaw) {
         self.flaw.set(self.flaw.get().or(Some((at, flaw))));
+        let readable = self.places.get().get(..at);
+        self.places.set(readable.unwrap_or(self.places.get()));
     }
 }
 
@@ -194,8 +231,12 @@ mod tests {
         payload
     }
 
-    fn same(one: &[u8], other: &[u8]) -> bool {
-        one == other
+    fn find(index: &Index<'_>, name: &[u8], from: usize) -> Option<usize> {
+        index.find(from, name, false)
+    }
+
+    fn value<'c>(index: &Index<'c>, at: usize) -> Option<&'c [u8]> {
+        index.entry(at)?.value
     }
 
     #[test]
@@ -203,8 +244,8 @@ mod tests {
         let payload = call(&[("aa", "1"), ("bb", "2"), ("broken", "3")], "broken");
         let (call, arena) = (RequestCall::open(&payload).unwrap(), Bump::new());
         let index = Index::new(call.headers, "headers", &arena);
-        assert_eq!(index.find(b"bb", 0, same), Some(1));
-        assert_eq!(index.value(1), Some(&b"2"[..]));
+        assert_eq!(find(&index, b"bb", 0), Some(1));
+        assert_eq!(value(&index, 1), Some(&b"2"[..]));
         assert_eq!(index.flaw(), None);
     }
 
@@ -215,15 +256,15 @@ mod tests {
             let payload = call(&headers, broken);
             let (call, arena) = (RequestCall::open(&payload).unwrap(), Bump::new());
             let index = Index::new(call.headers, "headers", &arena);
-            assert_eq!(index.find(b"bb", 0, same).is_some(), in_front == 2);
-            let found = index.find(b"bb", 0, same).and_then(|at| index.value(at));
+            assert_eq!(find(&index, b"bb", 0).is_some(), in_front == 2);
+            let found = find(&index, b"bb", 0).and_then(|at| value(&index, at));
             assert_eq!(found, None, "{broken}");
             let flaw = index.flaw().unwrap();
             assert_eq!(
                 flaw.to_string(),
                 "entry 1 of `headers` is longer than the rest of the frame"
             );
-            assert_eq!(index.find(b"dd", 0, same), None, "{broken}");
+            assert_eq!(find(&index, b"dd", 0), None, "{broken}");
             assert!(index.entry(2).is_none() && index.entry(3).is_none());
             assert_eq!(index.check(), Err(flaw));
         }
@@ -236,9 +277,29 @@ mod tests {
         let (call, arena) = (RequestCall::open(&payload).unwrap(), Bump::new());
         let index = Index::new(call.headers, "headers", &arena);
         assert_eq!(index.entry(2).unwrap().value, Some(&b"3"[..]));
-        assert_eq!(index.find(b"aa", 0, same), Some(0));
-        assert_eq!(index.find(b"aa", 1, same), Some(2));
-        assert_eq!(index.find(b"aa", 3, same), None);
+        assert_eq!(find(&index, b"aa", 0), Some(0));
+        assert_eq!(find(&index, b"aa", 1), Some(2));
+        assert_eq!(find(&index, b"aa", 3), None);
         assert_eq!(index.entry(1).unwrap().name, b"bb");
+    }
+
+    #[test]
+    fn entries_behind_those_that_are_found_at_once_are_found_when_they_are_needed() {
+        let names: Vec<String> = (0..100).map(|number| format!("name-{number}")).collect();
+        let broken = ("broken", "1");
+        let mut headers: Vec<_> = names.iter().map(|name| (&**name, "1")).collect();
+        headers.insert(AHEAD + 5, broken);
+        let payload = call(&headers, "broken");
+        let (call, arena) = (RequestCall::open(&payload).unwrap(), Bump::new());
+        let index = Index::new(call.headers, "headers", &arena);
+        assert_eq!(find(&index, b"name-3", 0), Some(3));
+        let last = format!("name-{}", AHEAD + 4);
+        assert_eq!(find(&index, last.as_bytes(), 0), Some(AHEAD + 4));
+        assert_eq!(index.flaw(), None);
+        assert_eq!(find(&index, b"name-99", 0), None);
+        let Some(Malformed::Entry { index: at, .. }) = index.flaw() else {
+            panic!("{:?}", index.flaw());
+        };
+        assert_eq!(at, AHEAD + 5);
     }
 }

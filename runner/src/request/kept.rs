@@ -25,7 +25,7 @@ impl Kept {
     /// Copies.
     pub fn of(changes: &Changes<'_>) -> Self {
         let owned = |text: Option<&[u8]>| text.map(<[u8]>::to_vec);
-        let private = changes.private.iter();
+        let private = changes.private.iter().flatten();
         Self {
             maps: maps(changes).map(copy),
             private: private.map(|(link, map)| (*link, copy(map))).collect(),
@@ -53,7 +53,7 @@ impl Kept {
         changes.status = self.status;
         for (link, kept) in &self.private {
             state.running.link = *link;
-            fill(state.private(), kept, arena);
+            fill(state.private_mut(), kept, arena);
         }
     }
 
@@ -106,9 +106,9 @@ fn copy(map: &Overlay<'_>) -> Map {
 
 fn fill<'c>(map: &mut Overlay<'c>, kept: &Map, arena: &'c Bump) {
     for (name, values) in kept {
-        map.remove(name);
+        map.remove(name, arena);
         for value in values {
-            map.add(name, arena.alloc_slice_copy(value));
+            map.add(name, arena.alloc_slice_copy(value), arena);
         }
     }
 }

@@ -2,12 +2,14 @@
 //! copied.
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::slice;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
 use super::index::Index;
+use super::names::same;
 use crate::protocol::message::Entry;
 
 /// One map of a call: request headers, arguments, response headers.
@@ -16,7 +18,8 @@ pub struct Overlay<'c> {
     base: Option<&'c Base<'c>>,
     /// Header names are the same in upper and lower case; names of arguments are not.
     any_case: bool,
-    changes: Vec<'c, Change<'c>>,
+    /// `None` in most maps of most calls, which then cost nothing.
+    changes: Option<Vec<'c, Change<'c>>>,
 }
 
 /// What the frame has, and how far those have come who walk over it.
@@ -54,7 +57,39 @@ pub struct Change<'c> {
     /// As the plugin wrote it.
     pub name: &'c [u8],
     /// Empty: removed.
-    pub values: Vec<'c, Option<&'c [u8]>>,
+    pub values: Values<'c>,
+}
+
+/// The values of a name, in order.
+#[derive(Debug, Clone)]
+pub enum Values<'c> {
+    /// Nearly always.
+    One([Option<&'c [u8]>; 1]),
+    /// Several or none.
+    Any(Vec<'c, Option<&'c [u8]>>),
+}
+
+impl<'c> Values<'c> {
+    fn push(&mut self, value: &'c [u8], arena: &'c Bump) {
+        if let Self::One(one) = self {
+            *self = Self::Any(Vec::from_iter_in(*one, arena));
+        }
+        if let Self::Any(any) = self {
+            any.push(Some(value));
+        }
+    }
+}
+
+impl<'c> Deref for Values<'c> {
+    type Target = [Option<&'c [u8]>];
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::One(one) => one,
+            Self::Any(any) => any,
+        }
+    }
 }
 
 /// Iterator over what plugins have put in; it knows how much is left.
@@ -104,34 +139,45 @@ impl<'c> Iterator for Changed<'_, 'c> {
 impl<'c> Overlay<'c> {
     /// The entries of a frame, unchanged.
     #[inline]
-    pub fn new(base: &'c Base<'c>, any_case: bool, arena: &'c Bump) -> Self {
+    pub fn new(base: &'c Base<'c>, any_case: bool) -> Self {
         Self {
             base: Some(base),
-            ..Self::empty(any_case, arena)
+            any_case,
+            changes: None,
         }
     }
 
     /// No entries.
     #[inline]
-    pub fn empty(any_case: bool, arena: &'c Bump) -> Self {
+    pub fn empty(any_case: bool) -> Self {
         Self {
             base: None,
             any_case,
-            changes: Vec::new_in(arena),
+            changes: None,
         }
     }
 
     /// Value `nth` of a name: `None` when there is none, `Some(None)` for a name without a value.
-    #[inline(always)]
+    #[inline]
     pub fn get(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         match self.change(name) {
             Some(change) => change.values.get(nth).copied(),
-            None if nth == 0 => {
-                let base = self.base?;
-                Some(base.index.value(self.find(base, name, 0)?))
-            }
+            None if nth == 0 => self.base?.index.first(name, self.any_case),
             None => self.later_value(name, nth),
         }
+    }
+
+    /// The first value of a name, if it can be told in a few steps: see [`Overlay::get`] for whatever this does not tell.
+    /// Never panics, calls nothing.
+    #[inline(always)]
+    pub fn quick(&self, name: &[u8]) -> Option<&'c [u8]> {
+        if let Some(changes) = &self.changes {
+            let mut changes = changes.iter();
+            if changes.any(|change| change.name.len() == name.len()) {
+                return None;
+            }
+        }
+        self.base?.index.quick(name)
     }
 
     fn later_value(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
@@ -143,7 +189,7 @@ impl<'c> Overlay<'c> {
             let at = self.find(base, name, from)?;
             if seen == nth {
                 base.value_cursor.set((nth, at));
-                return Some(base.index.value(at));
+                return base.index.entry(at).map(|entry| entry.value);
             }
             seen += 1;
             from = at + 1;
@@ -153,8 +199,7 @@ impl<'c> Overlay<'c> {
     /// The next entry of the frame with a name, from an index on.
     #[inline(always)]
     fn find(&self, base: &Base<'c>, name: &[u8], from: usize) -> Option<usize> {
-        base.index
-            .find(name, from, |one, other| self.same(one, other))
+        base.index.find(from, name, self.any_case)
     }
 
     fn base_entries(&self) -> impl Iterator<Item = Entry<'c>> + Clone + use<'c> {
@@ -166,7 +211,7 @@ impl<'c> Overlay<'c> {
         let Some(base) = self.base else {
             return self.changed_entries().nth(index);
         };
-        if self.changes.is_empty() {
+        if self.changes().is_empty() {
             return base.index.entry(index);
         }
         let (mut at, mut in_base) = match base.cursor.get() {
@@ -195,27 +240,55 @@ impl<'c> Overlay<'c> {
 
     /// Puts `value` in place of all values of a name.
     #[inline]
-    pub fn set(&mut self, name: &[u8], value: &'c [u8]) {
-        let change = self.change_mut(name, false);
-        change.values.clear();
-        change.values.push(Some(value));
-    }
-
-    /// Puts `value` beside the values of a name.
-    pub fn add(&mut self, name: &[u8], value: &'c [u8]) {
-        self.change_mut(name, true).values.push(Some(value));
-    }
-
-    /// Removes a name.
-    pub fn remove(&mut self, name: &[u8]) {
-        if self.get(name, 0).is_some() {
-            self.change_mut(name, false).values.clear();
+    pub fn set(&mut self, name: &[u8], value: &'c [u8], arena: &'c Bump) {
+        self.forget_cursor();
+        let values = Values::One([Some(value)]);
+        match self.change_mut(name) {
+            Some(change) => change.values = values,
+            None => self.insert(name, values, arena),
         }
     }
 
+    /// Puts `value` beside the values of a name.
+    pub fn add(&mut self, name: &[u8], value: &'c [u8], arena: &'c Bump) {
+        self.forget_cursor();
+        if let Some(change) = self.change_mut(name) {
+            change.values.push(value, arena);
+            return;
+        }
+        let mut values = Values::Any(Vec::from_iter_in(self.base_values(name), arena));
+        values.push(value, arena);
+        self.insert(name, values, arena);
+    }
+
+    /// Removes a name.
+    pub fn remove(&mut self, name: &[u8], arena: &'c Bump) {
+        if self.get(name, 0).is_none() {
+            return;
+        }
+        self.forget_cursor();
+        let values = Values::Any(Vec::new_in(arena));
+        match self.change_mut(name) {
+            Some(change) => change.values = values,
+            None => self.insert(name, values, arena),
+        }
+    }
+
+    /// A change's name is copied once, however many plugins write it.
+    #[inline]
+    fn insert(&mut self, name: &[u8], values: Values<'c>, arena: &'c Bump) {
+        let name = arena.alloc_slice_copy(name);
+        // Room for as many as most chains change.
+        let changes = self
+            .changes
+            .get_or_insert_with(|| Vec::with_capacity_in(4, arena));
+        changes.push(Change { name, values });
+    }
+
     /// What plugins have changed.
+    #[inline(always)]
     pub fn changes(&self) -> &[Change<'c>] {
-        &self.changes
+        self.changes.as_deref().unwrap_or_default()
     }
 
     /// What the frame has of the names that no plugin has changed.
@@ -240,7 +313,7 @@ impl<'c> Overlay<'c> {
         Changed {
             name: b"",
             values: [].iter(),
-            changes: self.changes.iter(),
+            changes: self.changes().iter(),
             as_edits,
         }
     }
@@ -248,44 +321,25 @@ impl<'c> Overlay<'c> {
     /// Whether a plugin has changed a name.
     #[inline]
     pub fn change(&self, name: &[u8]) -> Option<&Change<'c>> {
-        self.changes
-            .iter()
-            .find(|change| self.same(change.name, name))
+        let changes = self.changes.as_ref()?;
+        find(changes, name, self.any_case).and_then(|at| changes.get(at))
     }
 
-    /// A change's name is copied once, however many plugins write it.
-    #[inline]
-    fn change_mut(&mut self, name: &[u8], keep: bool) -> &mut Change<'c> {
-        self.forget_cursor();
-        let at = self
-            .changes
-            .iter()
-            .position(|change| self.same(change.name, name));
-        let at = at.unwrap_or_else(|| {
-            // Nearly always it comes to be one value.
-            let mut values = Vec::with_capacity_in(1, self.changes.bump());
-            if keep {
-                values.extend(self.base_values(name));
-            }
-            let name = self.changes.bump().alloc_slice_copy(name);
-            self.changes.push(Change { name, values });
-            self.changes.len() - 1
-        });
-        &mut self.changes[at]
+    #[inline(always)]
+    fn change_mut(&mut self, name: &[u8]) -> Option<&mut Change<'c>> {
+        let changes = self.changes.as_mut()?;
+        find(changes, name, self.any_case).and_then(|at| changes.get_mut(at))
     }
 
     fn base_values(&self, name: &[u8]) -> impl Iterator<Item = Option<&'c [u8]>> {
         self.base_entries()
-            .filter(move |entry| self.same(entry.name, name))
+            .filter(move |entry| same(entry.name, name, self.any_case))
             .map(|entry| entry.value)
     }
+}
 
-    #[inline]
-    fn same(&self, one: &[u8], other: &[u8]) -> bool {
-        if one.len() != other.len() {
-            return false;
-        }
-        // Gateway: names come in lower case, and most authors write them so.
-        one == other || self.any_case && one.eq_ignore_ascii_case(other)
-    }
+#[inline(never)]
+fn find(changes: &[Change<'_>], name: &[u8], any_case: bool) -> Option<usize> {
+    let mut changes = changes.iter();
+    changes.position(|change| same(change.name, name, any_case))
 }

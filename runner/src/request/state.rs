@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
+use plugin_api::abi::numbers::map;
 
 use super::answers::{Answers, Asked};
 use super::end::{End, Times};
@@ -54,6 +55,21 @@ impl<'c> Message<'c> {
         Lists {
             args: Base::new(Index::new(args, "args", arena)),
             headers: Base::new(Index::new(headers, "headers", arena)),
+        }
+    }
+
+    /// Whether it is a request.
+    #[inline]
+    pub fn is_request(&self) -> bool {
+        matches!(self, Self::Request(_))
+    }
+
+    /// `numbers::map` of its own headers.
+    #[inline]
+    pub fn headers_map(&self) -> u32 {
+        match self {
+            Self::Request(_) => map::REQUEST_HEADERS,
+            Self::Response(_) => map::RESPONSE_HEADERS,
         }
     }
 
@@ -119,7 +135,7 @@ pub struct Changes<'c> {
     /// Fields for the call's log line.
     pub log_fields: Overlay<'c>,
     /// Values that one plugin sees: by its place in the chain.
-    pub private: Vec<'c, (usize, Overlay<'c>)>,
+    pub private: Option<Vec<'c, (usize, Overlay<'c>)>>,
 }
 
 /// An answer that ends the chain.
@@ -199,7 +215,7 @@ impl<'c> State<'c> {
             route_key,
             deadline,
             lists,
-            changes: Changes::new(lists, arena),
+            changes: Changes::new(lists),
             answer: None,
             error: None,
             refusal: b"",
@@ -262,14 +278,24 @@ impl<'c> State<'c> {
     }
 
     /// The values of the plugin that runs.
-    pub fn private(&mut self) -> &mut Overlay<'c> {
-        let link = self.running.link;
-        let private = &mut self.changes.private;
+    pub fn private(&self) -> Option<&Overlay<'c>> {
+        let mut private = self.changes.private.iter().flatten();
+        let (_, private) = private.find(|(of, _)| *of == self.running.link)?;
+        Some(private)
+    }
+
+    /// As [`State::private`], to be changed.
+    pub fn private_mut(&mut self) -> &mut Overlay<'c> {
+        let (link, arena) = (self.running.link, self.arena);
+        let private = self
+            .changes
+            .private
+            .get_or_insert_with(|| Vec::new_in(arena));
         let at = private
             .iter()
             .position(|(of, _)| *of == link)
             .unwrap_or_else(|| {
-                private.push((link, Overlay::empty(false, self.arena)));
+                private.push((link, Overlay::empty(false)));
                 private.len() - 1
             });
         &mut private[at].1
@@ -278,21 +304,20 @@ impl<'c> State<'c> {
 
 impl<'c> Changes<'c> {
     #[inline]
-    fn new(lists: &'c Lists<'c>, arena: &'c Bump) -> Self {
-        let empty = |any_case| Overlay::empty(any_case, arena);
+    fn new(lists: &'c Lists<'c>) -> Self {
         Self {
-            headers: Overlay::new(&lists.headers, true, arena),
-            args: Overlay::new(&lists.args, false, arena),
-            beside: empty(true),
+            headers: Overlay::new(&lists.headers, true),
+            args: Overlay::new(&lists.args, false),
+            beside: Overlay::empty(true),
             path: None,
             status: None,
             body: None,
             consumer: None,
             credential: None,
-            groups: empty(false),
-            shared: empty(false),
-            log_fields: empty(false),
-            private: Vec::new_in(arena),
+            groups: Overlay::empty(false),
+            shared: Overlay::empty(false),
+            log_fields: Overlay::empty(false),
+            private: None,
         }
     }
 }

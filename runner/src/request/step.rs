@@ -278,13 +278,13 @@ mod tests {
     #[test]
     fn of_two_answers_every_header_that_differs_is_told_by_name() {
         let arena = Bump::new();
-        let mut one = Overlay::empty(true, &arena);
-        one.set(b"same", b"1");
-        one.set(b"gone", b"1");
-        let mut other = Overlay::empty(true, &arena);
-        other.add(b"X-New", b"1");
-        other.add(b"x-new", b"2");
-        other.set(b"Same", b"1");
+        let mut one = Overlay::empty(true);
+        one.set(b"same", b"1", &arena);
+        one.set(b"gone", b"1", &arena);
+        let mut other = Overlay::empty(true);
+        other.add(b"X-New", b"1", &arena);
+        other.add(b"x-new", b"2", &arena);
+        other.set(b"Same", b"1", &arena);
         let mut found = Found::new(10);
         found.map("answer header", Some(&one), Some(&other));
         let wanted = [

@@ -2,10 +2,9 @@
 //!
 //! Alignment, NUL terminators and UTF-8 are not asked for: bytes are read one way or the other.
 
-use super::Flaw;
+use std::array;
 
-/// A vector of offsets: the position of its first element, and all elements.
-type Offsets<'f> = (usize, &'f [[u8; 4]]);
+use super::Flaw;
 
 /// One table: where it starts and its list of field offsets.
 #[derive(Debug, Clone, Copy)]
@@ -14,20 +13,24 @@ pub(crate) struct Table<'f> {
     /// The buffer from the table on: what a table points to lies behind it. Positions in it have 34 bits at most, so
     /// that one comparison checks both ends of what is read.
     rest: &'f [u8],
-    slots: &'f [u8],
+    /// Where its fields are; 0 for one that it does not have. Read at once, with one look at the bounds.
+    slots: [u16; MOST_FIELDS],
 }
+
+/// Fields of the largest table that is read (`HTTPReqCall.Req`).
+const MOST_FIELDS: usize = 7;
 
 impl<'f> Table<'f> {
     /// The table the buffer starts with an offset to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn root(buf: &'f [u8]) -> Result<Self, Flaw> {
         Self::at(buf, follow(buf, 0)?)
     }
 
     /// The table at a position.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(buf: &'f [u8], at: usize) -> Result<Self, Flaw> {
-        let slots = slots(buf, vtable(buf, at)?)?;
+        let slots = all_slots(slots(buf, vtable(buf, at)?)?);
         let rest = buf.get(at..).ok_or(Flaw::Outside)?;
         Ok(Self { at, rest, slots })
     }
@@ -36,17 +39,16 @@ impl<'f> Table<'f> {
     /// order.
     #[inline(always)]
     fn field(&self, slot: usize) -> Option<usize> {
-        match slot_offset(self.slots, slot) {
-            0 => None,
-            offset => Some(usize::from(offset)),
+        match self.slots.get(slot) {
+            None | Some(0) => None,
+            Some(offset) => Some(usize::from(*offset)),
         }
     }
 
     /// What an offset in a field points to, behind the table's position.
     #[inline(always)]
     fn target(&self, field: usize) -> Result<usize, Flaw> {
-        let offset = near(self.rest, field).ok_or(Flaw::Outside)?;
-        Ok(field + u32::from_le_bytes(offset) as usize)
+        Ok(field + word(self.rest, field)?)
     }
 
     /// The position of what an offset in a field points to.
@@ -55,53 +57,63 @@ impl<'f> Table<'f> {
         Some(self.at + self.target(self.field(slot)?).ok()?)
     }
 
-    /// A field that is a vector of offsets.
+    /// A field that is a vector of offsets: the position of its first element, and how many there are. All of them lie
+    /// inside of the buffer.
     #[inline(always)]
-    pub(crate) fn vector(&self, slot: usize) -> Result<Option<Offsets<'f>>, Flaw> {
+    pub(crate) fn vector(&self, slot: usize) -> Result<Option<(usize, usize)>, Flaw> {
         let Some(field) = self.field(slot) else {
             return Ok(None);
         };
         let at = self.target(field)?;
-        let len = near(self.rest, at).ok_or(Flaw::Outside)?;
-        let (first, len) = (at + 4, u32::from_le_bytes(len) as usize);
-        let elements = self.rest.get(first..first + len * 4).ok_or(Flaw::Length)?;
-        Ok(Some((self.at + first, elements.as_chunks().0)))
+        let (first, len) = (at + 4, word(self.rest, at)?);
+        match first + len * 4 > self.rest.len() {
+            true => Err(Flaw::Length),
+            false => Ok(Some((self.at + first, len))),
+        }
     }
 
     /// A ubyte field, 0 when absent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u8(&self, slot: usize) -> Result<u8, Flaw> {
         self.scalar(slot).map(|[byte]| byte)
     }
 
     /// A uint16 field, 0 when absent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u16(&self, slot: usize) -> Result<u16, Flaw> {
         self.scalar(slot).map(u16::from_le_bytes)
     }
 
     /// A uint32 field, 0 when absent.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u32(&self, slot: usize) -> Result<u32, Flaw> {
         self.scalar(slot).map(u32::from_le_bytes)
     }
 
     /// A string or `[ubyte]` field.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes(&self, slot: usize) -> Result<Option<&'f [u8]>, Flaw> {
+        let field = self.field(slot);
+        field.map(|field| self.bytes_in(field)).transpose()
+    }
+
+    /// A string or `[ubyte]` field, empty when absent.
+    #[inline(always)]
+    pub(crate) fn bytes_or_none(&self, slot: usize) -> Result<&'f [u8], Flaw> {
         match self.field(slot) {
-            None => Ok(None),
-            Some(field) => {
-                let at = self.target(field)?;
-                let len = near(self.rest, at).ok_or(Flaw::Outside)?;
-                let (first, len) = (at + 4, u32::from_le_bytes(len) as usize);
-                let bytes = self.rest.get(first..first + len);
-                bytes.ok_or(Flaw::Length).map(Some)
-            }
+            None => Ok(&[]),
+            Some(field) => self.bytes_in(field),
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn bytes_in(&self, field: usize) -> Result<&'f [u8], Flaw> {
+        let at = self.target(field)?;
+        let (first, len) = (at + 4, word(self.rest, at)?);
+        self.rest.get(first..first + len).ok_or(Flaw::Length)
+    }
+
+    #[inline(always)]
     fn scalar<const N: usize>(&self, slot: usize) -> Result<[u8; N], Flaw> {
         match self.field(slot) {
             None => Ok([0; N]),
@@ -116,17 +128,6 @@ impl<'f> Table<'f> {
 pub struct Layout {
     vtable: usize,
     fields: (u16, u16),
-    order: Order,
-}
-
-/// How the two fields lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Right behind the offset of the vtable, the first one first: what all writers make of two strings, this way or
-    /// the other.
-    Straight,
-    Crossed,
-    Other,
 }
 
 impl Layout {
@@ -134,24 +135,7 @@ impl Layout {
     pub const UNKNOWN: Self = Self {
         vtable: usize::MAX / 2,
         fields: (0, 0),
-        order: Order::Other,
     };
-
-    /// Where the first field of the table points to, and the position of the second one, if it has them in the usual
-    /// places and a vtable that was seen before: one look at the bounds for all three. `at` has no more than 33 bits.
-    #[inline(always)]
-    pub(crate) fn usual(&self, buf: &[u8], at: usize) -> Option<(usize, usize)> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *buf.get(at..at + 12)?.first_chunk()?;
-        let back = i32::from_le_bytes([a, b, c, d]) as isize as usize;
-        if at.wrapping_sub(back) != self.vtable {
-            return None;
-        }
-        match self.order {
-            Order::Straight => Some((at + 4 + u32::from_le_bytes([e, f, g, h]) as usize, at + 8)),
-            Order::Crossed => Some((at + 8 + u32::from_le_bytes([i, j, k, l]) as usize, at + 4)),
-            Order::Other => None,
-        }
-    }
 
     /// The positions of both fields of the table at `at`, relative to it; 0 where a field is absent.
     #[inline]
@@ -167,16 +151,36 @@ impl Layout {
     fn read(&mut self, buf: &[u8], vtable: usize) -> Result<(), Flaw> {
         let slots = slots(buf, vtable)?;
         let fields = (slot_offset(slots, 0), slot_offset(slots, 1));
-        *self = Self {
-            vtable,
-            fields,
-            order: match fields {
-                (4, 8) => Order::Straight,
-                (8, 4) => Order::Crossed,
-                _ => Order::Other,
-            },
-        };
+        *self = Self { vtable, fields };
         Ok(())
+    }
+}
+
+/// How a two-field table usually looks: with two offsets right behind that of the vtable, this way or the other.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// At 4 and 8.
+    Straight {
+        /// Position of the vtable.
+        vtable: usize,
+    },
+    /// At 8 and 4.
+    Crossed {
+        /// Position of the vtable.
+        vtable: usize,
+    },
+}
+
+impl Shape {
+    /// That of the table at `at`, if it has one of them.
+    #[inline]
+    pub(crate) fn of(buf: &[u8], at: usize) -> Option<Self> {
+        let vtable = vtable(buf, at).ok()?;
+        match slots(buf, vtable).ok()?.first_chunk()? {
+            [4, 0, 8, 0] => Some(Self::Straight { vtable }),
+            [8, 0, 4, 0] => Some(Self::Crossed { vtable }),
+            _ => None,
+        }
     }
 }
 
@@ -189,16 +193,14 @@ pub(crate) fn follow(buf: &[u8], at: usize) -> Result<usize, Flaw> {
 /// The string or byte vector whose length stands at `at`.
 #[inline]
 pub(crate) fn bytes_at(buf: &[u8], at: usize) -> Result<&[u8], Flaw> {
-    let rest = buf.get(at..).ok_or(Flaw::Outside)?;
-    let (len, rest) = rest.split_first_chunk().ok_or(Flaw::Outside)?;
-    rest.get(..u32::from_le_bytes(*len) as usize)
-        .ok_or(Flaw::Length)
+    let (first, len) = (at + 4, word(buf, at)?);
+    buf.get(first..first + len).ok_or(Flaw::Length)
 }
 
 /// The position of the vtable of the table at `at`. Not checked: one before the buffer comes out as a huge number.
 #[inline]
 fn vtable(buf: &[u8], at: usize) -> Result<usize, Flaw> {
-    let back = chunk(buf, at).ok_or(Flaw::Outside)?;
+    let back = near(buf, at).ok_or(Flaw::Outside)?;
     Ok(at.wrapping_sub(i32::from_le_bytes(back) as isize as usize))
 }
 
@@ -211,23 +213,33 @@ fn slots(buf: &[u8], vtable: usize) -> Result<&[u8], Flaw> {
     bytes.get(4..len).ok_or(Flaw::Vtable)
 }
 
+/// The offsets in all slots, as [`slot_offset`].
+#[inline(always)]
+fn all_slots(slots: &[u8]) -> [u16; MOST_FIELDS] {
+    match slots.first_chunk::<{ MOST_FIELDS * 2 }>() {
+        Some(all) => array::from_fn(|slot| u16::from_le_bytes([all[slot * 2], all[slot * 2 + 1]])),
+        None => array::from_fn(|slot| slot_offset(slots, slot)),
+    }
+}
+
 /// The offset in one slot; 0, which means absent, also for a slot that an older writer did not know.
 #[inline]
 fn slot_offset(slots: &[u8], slot: usize) -> u16 {
     chunk(slots, slot * 2).map_or(0, u16::from_le_bytes)
 }
 
-#[inline]
-fn word(buf: &[u8], at: usize) -> Result<usize, Flaw> {
-    match chunk(buf, at) {
-        Some(word) => Ok(u32::from_le_bytes(word) as usize),
+/// The number at a position that cannot overflow: less than 64 bits by far.
+#[inline(always)]
+pub(crate) fn word(buf: &[u8], at: usize) -> Result<usize, Flaw> {
+    match buf.get(at..at + 4).and_then(<[u8]>::first_chunk) {
+        Some(word) => Ok(u32::from_le_bytes(*word) as usize),
         None => Err(Flaw::Outside),
     }
 }
 
 /// As [`chunk`], for a position that cannot overflow.
 #[inline(always)]
-fn near<const N: usize>(buf: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn near<const N: usize>(buf: &[u8], at: usize) -> Option<[u8; N]> {
     buf.get(at..at + N)?.first_chunk().copied()
 }
 

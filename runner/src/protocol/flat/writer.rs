@@ -40,6 +40,14 @@ impl<'o> Writer<'o> {
         (writer, first)
     }
 
+    /// Starts a payload at the end of `out` with these bytes of it, a multiple of four.
+    #[inline]
+    pub(crate) fn head(out: &'o mut Vec<u8>, head: &[u8]) -> Self {
+        let base = out.len();
+        out.extend_from_slice(head);
+        Self { out, base }
+    }
+
     /// Appends a table that the field at `from` points to; returns the position of its first field.
     #[inline]
     pub(crate) fn table<const N: usize>(&mut self, from: usize, cells: [Cell; N]) -> usize {
@@ -110,18 +118,32 @@ impl<'o> Writer<'o> {
         pairs: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) {
         self.place(from);
-        let vector = self.out.len();
         self.word(len);
-        self.zeros(len * 4);
-        let mut vtables = [None; 2];
-        let mut written = 0;
-        for (first, second) in pairs.take(len) {
-            let slot = vector + 4 + written * 4;
-            self.pair(slot, &mut vtables, first, second);
-            written += 1;
+        self.elements(len, pairs);
+    }
+
+    /// Appends the elements of such a vector, whose length has been appended.
+    #[inline]
+    pub(crate) fn elements<'a>(
+        &mut self,
+        len: usize,
+        pairs: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) {
+        let first_slot = self.out.len();
+        for _ in 0..len {
+            self.word(0);
         }
+        let mut vtables = [None; 2];
+        let mut slot = first_slot;
+        for (first, second) in pairs.take(len) {
+            self.pair(slot, &mut vtables, first, second);
+            slot += 4;
+        }
+        let written = (slot - first_slot) / 4;
         // An iterator that ends early leaves unused bytes behind, no dangling element.
-        if let Some(count) = self.out.get_mut(vector..vector + 4) {
+        if written < len
+            && let Some(count) = self.out.get_mut(first_slot - 4..first_slot)
+        {
             count.copy_from_slice(&(written as u32).to_le_bytes());
         }
     }
@@ -207,5 +229,6 @@ fn put<const N: usize>(image: &mut [u8], at: usize, bytes: [u8; N]) {
 
 #[inline]
 const fn padded(len: usize) -> usize {
-    len.next_multiple_of(4)
+    // `next_multiple_of` asks whether it overflows; lengths never do.
+    (len + 3) & !3
 }

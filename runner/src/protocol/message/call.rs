@@ -1,7 +1,7 @@
 //! The two messages that start a call.
 
 use super::{Entries, Malformed, of, root};
-use crate::protocol::flat::Table;
+use crate::protocol::flat::Flaw;
 
 /// HTTP_REQ_CALL: a request, before it is sent upstream.
 #[derive(Debug, Clone, Copy)]
@@ -38,34 +38,33 @@ impl<'f> RequestCall<'f> {
     /// [`Malformed`] names the first part of it that cannot be read.
     #[inline]
     pub fn parse(payload: &'f [u8]) -> Result<Self, Malformed> {
-        Self::read(payload, Entries::parse)
+        let call = Self::open(payload)?;
+        call.args.check("args")?;
+        call.headers.check("headers")?;
+        Ok(call)
     }
 
-    /// Checks a payload but for what stands in its lists: [`Entries::check`] is to be called before they are used.
+    /// Checks a payload but for what stands in its lists: each entry is to be checked before it is used.
     ///
     /// # Errors
     /// As [`Self::parse`].
     #[inline]
     pub fn open(payload: &'f [u8]) -> Result<Self, Malformed> {
-        Self::read(payload, |payload, table, slot, field| {
-            Entries::open(payload, table, slot, field)
-        })
+        Self::read(payload, |_| ()).or_else(|()| Self::read(payload, |fault| fault))
     }
 
+    /// `tell` makes of a fault what is to be told: all that is told of the usual call, which has none, costs it something.
     #[inline(always)]
-    fn read(
-        payload: &'f [u8],
-        list: impl Fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>,
-    ) -> Result<Self, Malformed> {
-        let table = root(payload)?;
+    fn read<E>(payload: &'f [u8], tell: impl Fn(Malformed) -> E + Copy) -> Result<Self, E> {
+        let table = root(payload).map_err(tell)?;
         Ok(Self {
-            id: table.u32(0).map_err(of("id"))?,
-            src_ip: table.bytes(1).map_err(of("src_ip"))?.unwrap_or_default(),
-            method: table.u8(2).map_err(of("method"))?,
-            path: table.bytes(3).map_err(of("path"))?.unwrap_or_default(),
-            args: list(payload, &table, 4, "args")?,
-            headers: list(payload, &table, 5, "headers")?,
-            conf_token: table.u32(6).map_err(of("conf_token"))?,
+            id: table.u32(0).map_err(field("id", tell))?,
+            src_ip: table.bytes_or_none(1).map_err(field("src_ip", tell))?,
+            method: table.u8(2).map_err(field("method", tell))?,
+            path: table.bytes_or_none(3).map_err(field("path", tell))?,
+            args: Entries::open(payload, &table, 4).map_err(field("args", tell))?,
+            headers: Entries::open(payload, &table, 5).map_err(field("headers", tell))?,
+            conf_token: table.u32(6).map_err(field("conf_token", tell))?,
         })
     }
 }
@@ -99,7 +98,9 @@ impl<'f> ResponseCall<'f> {
     /// [`Malformed`] names the first part of it that cannot be read.
     #[inline]
     pub fn parse(payload: &'f [u8]) -> Result<Self, Malformed> {
-        Self::read(payload, Entries::parse)
+        let call = Self::open(payload)?;
+        call.headers.check("headers")?;
+        Ok(call)
     }
 
     /// As [`RequestCall::open`].
@@ -108,20 +109,24 @@ impl<'f> ResponseCall<'f> {
     /// As [`Self::parse`].
     #[inline]
     pub fn open(payload: &'f [u8]) -> Result<Self, Malformed> {
-        Self::read(payload, Entries::open)
+        Self::read(payload, |_| ()).or_else(|()| Self::read(payload, |fault| fault))
     }
 
+    /// As that of a request.
     #[inline(always)]
-    fn read(
-        payload: &'f [u8],
-        list: impl Fn(&'f [u8], &Table<'f>, usize, &'static str) -> Result<Entries<'f>, Malformed>,
-    ) -> Result<Self, Malformed> {
-        let table = root(payload)?;
+    fn read<E>(payload: &'f [u8], tell: impl Fn(Malformed) -> E + Copy) -> Result<Self, E> {
+        let table = root(payload).map_err(tell)?;
         Ok(Self {
-            id: table.u32(0).map_err(of("id"))?,
-            status: table.u16(1).map_err(of("status"))?,
-            headers: list(payload, &table, 2, "headers")?,
-            conf_token: table.u32(3).map_err(of("conf_token"))?,
+            id: table.u32(0).map_err(field("id", tell))?,
+            status: table.u16(1).map_err(field("status", tell))?,
+            headers: Entries::open(payload, &table, 2).map_err(field("headers", tell))?,
+            conf_token: table.u32(3).map_err(field("conf_token", tell))?,
         })
     }
+}
+
+/// Names the field in which a flaw was found, and makes of that what `tell` does.
+#[inline(always)]
+fn field<E>(name: &'static str, tell: impl Fn(Malformed) -> E) -> impl FnOnce(Flaw) -> E {
+    move |flaw| tell(of(name)(flaw))
 }

@@ -2,13 +2,12 @@
 //!
 //! Never copies; the values are slices of the frame.
 
-use std::cell::Cell;
 use std::fmt;
 use std::iter::FusedIterator;
 
-use super::Malformed;
-use super::of;
-use crate::protocol::flat::{Flaw, Layout, Table, bytes_at, follow};
+use super::place::{Alike, Place};
+use super::{Malformed, of};
+use crate::protocol::flat::{Flaw, Layout, Shape, Table, bytes_at, follow, word};
 
 /// One `TextEntry`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -36,7 +35,8 @@ pub struct Entries<'f> {
     buf: &'f [u8],
     /// Position of the first element. Of 32 bits, so that the compiler sees that sums with it do not overflow.
     at: u32,
-    elements: &'f [[u8; 4]],
+    /// Number of elements; all of them lie inside of the buffer.
+    len: u32,
 }
 
 impl<'f> Entries<'f> {
@@ -48,44 +48,53 @@ impl<'f> Entries<'f> {
         slot: usize,
         field: &'static str,
     ) -> Result<Self, Malformed> {
-        let entries = Self::open(buf, table, slot, field)?;
-        match entries.first_flaw() {
-            None => Ok(entries),
+        let entries = Self::open(buf, table, slot).map_err(of(field))?;
+        entries.check(field)?;
+        Ok(entries)
+    }
+
+    /// Checks every entry; `field` is the list's name in the schema.
+    #[inline]
+    pub(super) fn check(&self, field: &'static str) -> Result<(), Malformed> {
+        match self.first_flaw() {
+            None => Ok(()),
             Some((index, flaw)) => Err(Malformed::Entry { field, index, flaw }),
         }
     }
 
     /// Reads a field and leaves the entries unchecked: see [`Entries::place`].
     #[inline(always)]
-    pub(super) fn open(
-        buf: &'f [u8],
-        table: &Table<'f>,
-        slot: usize,
-        field: &'static str,
-    ) -> Result<Self, Malformed> {
-        let Some((at, elements)) = table.vector(slot).map_err(of(field))? else {
-            return Ok(Self::default());
-        };
-        let at = u32::try_from(at).map_err(|_| of(field)(Flaw::Outside))?;
-        Ok(Self { buf, at, elements })
+    pub(super) fn open(buf: &'f [u8], table: &Table<'f>, slot: usize) -> Result<Self, Flaw> {
+        let (at, len) = table.vector(slot)?.unwrap_or((0, 0));
+        match (u32::try_from(at), u32::try_from(len)) {
+            (Ok(at), Ok(len)) => Ok(Self { buf, at, len }),
+            _ => Err(Flaw::Outside),
+        }
+    }
+
+    #[inline]
+    fn elements(&self) -> &'f [[u8; 4]] {
+        let (at, len) = (self.at as usize, self.len as usize);
+        let elements = self.buf.get(at..at + len * 4);
+        elements.unwrap_or_default().as_chunks().0
     }
 
     /// Number of entries.
     #[inline]
     pub fn len(&self) -> usize {
-        self.elements.len()
+        self.len as usize
     }
 
     /// No entries.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.len == 0
     }
 
     /// The entry at an index, in constant time.
     #[inline]
     pub fn get(&self, index: usize) -> Option<Entry<'f>> {
-        let element = self.elements.get(index)?;
+        let element = self.elements().get(index)?;
         let mut layout = Layout::UNKNOWN;
         let at = self.at as usize + index * 4;
         let entry = read(self.buf, at, *element, &mut layout);
@@ -93,67 +102,53 @@ impl<'f> Entries<'f> {
         Some(entry.unwrap_or_default())
     }
 
-    /// Finds one entry after the other, from index `from` on, and notes where each lies; `places` has one place for
-    /// each entry of the list. Checks names; values are checked by [`Entries::value`]. Ends at the first one whose name
-    /// may be that of `key`; without a key at the first one.
-    #[inline(never)]
-    pub fn find(
-        &self,
-        from: usize,
-        places: &[Cell<Place>],
-        layout: &mut Layout,
-        wanted: Option<u32>,
-    ) -> Search {
-        // Without a key, whatever name comes: the search ends after one entry.
-        let (wanted, most) = match wanted {
-            Some(key) => (key, usize::MAX),
-            None => (0, 1),
-        };
-        let elements = self.elements.get(from..).unwrap_or_default();
-        let places = places.get(from..).unwrap_or_default();
-        let mut at = self.at.wrapping_add(from as u32 * 4);
-        let mut index = from;
-        for (element, place) in elements.iter().zip(places).take(most) {
-            // Both have 32 bits and their sum does not wrap: one comparison tells whether it lies in the buffer.
-            let table = at as usize + u32::from_le_bytes(*element) as usize;
-            let usual = layout.usual(self.buf, table);
-            let found = match usual.and_then(|(name, value)| Place::usual(self.buf, name, value)) {
-                Some(found) => found,
-                None => match Place::unusual(self.buf, table, layout) {
-                    Ok(found) => found,
-                    Err(flaw) => return Search::Broken(index, flaw),
-                },
-            };
-            place.set(found);
-            if found.key == wanted {
-                return Search::Found(index);
-            }
-            at = at.wrapping_add(4);
-            index += 1;
-        }
-        match most {
-            1 if index > from => Search::Found(from),
-            _ => Search::Ended(index),
-        }
-    }
-
-    /// The name at a place that came from [`Entries::place`].
+    /// How the table of the first entry looks, if it looks as usual.
     #[inline]
-    pub fn name(&self, place: Place) -> &'f [u8] {
-        // Checked when the place was made: never really missing.
-        text_at(self.buf, place.name as usize).unwrap_or_default()
+    pub fn shape(&self) -> Option<Shape> {
+        let first = self.elements().first()?;
+        let table = self.at as usize + u32::from_le_bytes(*first) as usize;
+        Shape::of(self.buf, table)
     }
 
-    /// The value at a place that came from [`Entries::place`].
+    /// Goes over the entries, as far as they look like this: `NAME` and `VALUE` belong to the [`Shape`].
+    #[inline(always)]
+    pub fn alike<const NAME: usize, const VALUE: usize>(
+        &self,
+        vtable: usize,
+    ) -> Alike<'f, NAME, VALUE> {
+        Alike {
+            buf: self.buf,
+            at: self.at,
+            elements: self.elements().iter(),
+            vtable,
+        }
+    }
+
+    /// Where the entry at an index lies.
+    ///
+    /// # Errors
+    /// Its table or its name cannot be read, or there is none.
+    pub fn place(&self, index: usize, layout: &mut Layout) -> Result<Place<'f>, Flaw> {
+        let element = self.elements().get(index).ok_or(Flaw::Outside)?;
+        let table = self.at as usize + index * 4 + u32::from_le_bytes(*element) as usize;
+        Place::read(self.buf, table, layout)
+    }
+
+    /// The value of the entry at a place of this list.
     ///
     /// # Errors
     /// It does not lie inside of the frame.
-    #[inline]
-    pub fn value(&self, place: Place) -> Result<Option<&'f [u8]>, Flaw> {
-        match place.value {
-            0 => Ok(None),
-            field => bytes_at(self.buf, follow(self.buf, field as usize)?).map(Some),
+    #[inline(always)]
+    pub fn value(&self, place: &Place<'f>) -> Result<Option<&'f [u8]>, Flaw> {
+        if place.value == 0 {
+            return Ok(None);
         }
+        // Positions of 32 bits and less than 34: their sums do not wrap, so one comparison each tells that it lies inside.
+        let field = place.value as usize;
+        let text = field + word(self.buf, field)?;
+        let (text, len) = (text + 4, word(self.buf, text)?);
+        let bytes = self.buf.get(text..text + len);
+        bytes.ok_or(Flaw::Length).map(Some)
     }
 
     /// All entries, in the order of the frame.
@@ -162,7 +157,7 @@ impl<'f> Entries<'f> {
         Iter {
             buf: self.buf,
             at: self.at,
-            elements: self.elements.iter(),
+            elements: self.elements().iter(),
             layout: Layout::UNKNOWN,
         }
     }
@@ -171,7 +166,7 @@ impl<'f> Entries<'f> {
     fn first_flaw(&self) -> Option<(usize, Flaw)> {
         let mut layout = Layout::UNKNOWN;
         let mut at = self.at;
-        for (index, element) in self.elements.iter().enumerate() {
+        for (index, element) in self.elements().iter().enumerate() {
             if let Err(flaw) = read(self.buf, at as usize, *element, &mut layout) {
                 return Some((index, flaw));
             }
@@ -179,105 +174,6 @@ impl<'f> Entries<'f> {
         }
         None
     }
-}
-
-/// How far [`Entries::find`] has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Search {
-    /// The entry of this index is wanted.
-    Found(usize),
-    /// None of this or a higher index exists.
-    Ended(usize),
-    /// The entry of this index cannot be read.
-    Broken(usize, Flaw),
-}
-
-/// Where one entry lies in its frame, and what tells its name from most others. Spares those who look up names
-/// several times the way over the tables.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Place {
-    key: u32,
-    /// Position of the name; 0: it has none. No text can lie at the start of a frame.
-    name: u32,
-    /// Position of the offset to the value; 0: it has none.
-    value: u32,
-}
-
-impl Place {
-    /// The place of an entry whose name is at one position and the offset to its value at the other; `None` if the name
-    /// does not lie inside of the buffer.
-    #[inline(always)]
-    fn usual(buf: &[u8], name: usize, value: usize) -> Option<Self> {
-        Some(Self {
-            key: key_at(buf, name)?,
-            // Both are inside of the buffer, whose length has 24 bits in a frame and here never more than 32.
-            name: name as u32,
-            value: value as u32,
-        })
-    }
-
-    /// Reads a table whose fields lie elsewhere than usual, the first one of a list, or one that cannot be read.
-    #[inline(never)]
-    fn unusual(buf: &[u8], table: usize, layout: &mut Layout) -> Result<Self, Flaw> {
-        let (name, value) = layout.fields(buf, table)?;
-        let name = match name {
-            0 => 0,
-            offset => follow(buf, table + usize::from(offset))?,
-        };
-        let text = text_at(buf, name)?;
-        let value = match value {
-            0 => 0,
-            offset => table + usize::from(offset),
-        };
-        Ok(Self {
-            key: key(text),
-            // As in `usual`. A value's offset that is not inside of the buffer stays outside.
-            name: name as u32,
-            value: u32::try_from(value).unwrap_or(u32::MAX),
-        })
-    }
-
-    /// Whether the entry may have the name of this [`key`]; names that differ may have the same key.
-    #[inline]
-    pub fn may_be(&self, key: u32) -> bool {
-        self.key == key
-    }
-}
-
-/// Equal for names that differ in upper and lower case only, and hardly ever for others of the same call: the end of the
-/// name, and its length.
-#[inline]
-pub fn key(name: &[u8]) -> u32 {
-    let len = name.len() as u32;
-    let end = match name.last_chunk() {
-        Some(end) => u32::from_le_bytes(*end),
-        None => {
-            // As in the frame, where the length stands before the name.
-            let mut both = [0; 8];
-            both[..4].copy_from_slice(&len.to_le_bytes());
-            both[4..4 + name.len()].copy_from_slice(name);
-            let end = both.get(name.len()..name.len() + 4);
-            end.and_then(<[u8]>::first_chunk)
-                .map_or(0, |end| u32::from_le_bytes(*end))
-        }
-    };
-    mix(end, len)
-}
-
-/// The key of the name whose length stands at `at`; `None` if it does not lie inside of `buf`.
-#[inline(always)]
-fn key_at(buf: &[u8], at: usize) -> Option<u32> {
-    let len = u32::from_le_bytes(*buf.get(at..at + 4)?.first_chunk()?);
-    let end = at + len as usize;
-    // The last four bytes of length and name together.
-    let end = buf.get(end..end + 4)?.first_chunk()?;
-    Some(mix(u32::from_le_bytes(*end), len))
-}
-
-#[inline(always)]
-fn mix(end: u32, len: u32) -> u32 {
-    // The length's own bytes are among the four of a short name, too.
-    (end | 0x2020_2020) ^ len << 24
 }
 
 impl fmt::Debug for Entries<'_> {

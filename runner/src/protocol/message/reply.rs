@@ -116,6 +116,24 @@ where
     })
 }
 
+/// Appends the same as [`rewrite`] does when there are headers and nothing else: what most calls are answered with.
+///
+/// # Errors
+/// As [`rewrite`].
+#[inline]
+pub fn rewrite_headers<'a>(
+    out: &mut Vec<u8>,
+    id: u32,
+    headers: impl IntoIterator<Item = Entry<'a>, IntoIter: Clone>,
+) -> Result<(), TooLong> {
+    let headers = List::new(headers);
+    frame::encode(out, kind::HTTP_REQ_CALL, |out| {
+        let mut writer = Writer::head(out, &before_headers(id, headers.len as u32));
+        let pairs = headers.entries.map(|entry| (entry.name, entry.value));
+        writer.elements(headers.len, pairs);
+    })
+}
+
 /// Appends the answer to a response call. `None` keeps the upstream's status and body, and so does an empty body
 /// (gateway); any header replaces all of the upstream's, so they are given whole.
 ///
@@ -144,6 +162,39 @@ pub fn response<'a>(
             writer.bytes(field + 12, body);
         }
     })
+}
+
+/// All that stands before the elements of a Rewrite with `count` headers and nothing else.
+#[inline]
+fn before_headers(id: u32, count: u32) -> [u8; 76] {
+    let words = [
+        // The way to the root; its vtable (padding, two lengths, three fields); the root: id, kind and place of the action.
+        0x10,
+        0x000a_0000,
+        0x0004_0010,
+        0x000c_0008,
+        0x0a,
+        id,
+        2,
+        0x14,
+        // The vtable of the action (padding, two lengths, the headers alone of five fields); the action; the vector's length.
+        0x000e_0000,
+        0x18,
+        0x08,
+        0,
+        0x0e,
+        0,
+        0x10,
+        0,
+        0,
+        0,
+        count,
+    ];
+    let mut bytes = [0; 76];
+    for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = u32::to_le_bytes(word);
+    }
+    bytes
 }
 
 /// Refuses what alone is longer than a frame, before it is copied.

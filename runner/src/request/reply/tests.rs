@@ -68,14 +68,7 @@ fn response(headers: Pairs<'_>) -> Vec<u8> {
 
 /// Changes a map as a plugin does.
 fn change(state: &mut State<'_>, map: u32, edit: u32, name: &str, value: &str) {
-    edits::check(state, map, edit, name.as_bytes(), value.as_bytes()).unwrap();
-    let (name, value) = (state.copy(name.as_bytes()), state.copy(value.as_bytes()));
-    let map = match map {
-        map::ARGS => &mut state.changes.args,
-        map::ANSWER_HEADERS => &mut state.answer.as_mut().unwrap().headers,
-        _ => &mut state.changes.headers,
-    };
-    edits::apply(map, edit, name, value).unwrap();
+    edits::map(state, map, edit, name.as_bytes(), value.as_bytes()).unwrap();
 }
 
 /// The payload of the reply to a call that plugins have changed.
@@ -178,7 +171,7 @@ fn thousands_of_values_of_one_name_are_walked_over_once() {
     let call = RequestCall::parse(&payload).unwrap();
     let arena = Bump::new();
     let base = Base::new(Index::new(call.args, "args", &arena));
-    let map = Overlay::new(&base, false, &arena);
+    let map = Overlay::new(&base, false);
     let started = Instant::now();
     let values = (0..).take_while(|nth| map.get(b"a", *nth).is_some());
     assert_eq!(values.count(), 20_000);
@@ -198,7 +191,7 @@ fn values_are_found_in_any_order_of_asking() {
     let call = RequestCall::parse(&payload).unwrap();
     let arena = Bump::new();
     let base = Base::new(Index::new(call.args, "args", &arena));
-    let map = Overlay::new(&base, false, &arena);
+    let map = Overlay::new(&base, false);
     let get = |name: &str, nth| map.get(name.as_bytes(), nth);
     for _ in 0..2 {
         assert_eq!(get("a", 2), Some(None));

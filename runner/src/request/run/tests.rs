@@ -127,7 +127,7 @@ fn of_a_failure_that_is_skipped_nothing_stays() {
         assert!(state.answer.is_none() && state.changes.path.is_none());
         assert!(state.changes.headers.changes().is_empty());
         assert!(state.changes.shared.changes().is_empty());
-        assert!(state.changes.private.is_empty());
+        assert!(state.changes.private.is_none());
     });
 }
 

@@ -5,7 +5,8 @@ use crate::protocol::flat::Table;
 use crate::protocol::frame::{self, MAX_PAYLOAD, kind};
 use crate::protocol::generated::a6::{err, extra_info, httpreq_call, httpresp_call, prepare_conf};
 use crate::protocol::message::{
-    Question, Rewrite, error, prepared, question, response, rewrite, root, stop, unchanged,
+    Question, Rewrite, error, prepared, question, response, rewrite, rewrite_headers, root, stop,
+    unchanged,
 };
 use crate::request::service::ErrorCode;
 
@@ -78,6 +79,26 @@ proptest! {
         prop_assert_eq!(oracle(action.args()), both.collect::<Vec<_>>());
         prop_assert_eq!(oracle(action.resp_headers()), entries(&resp_headers).collect::<Vec<_>>());
         prop_assert_eq!(action.body().map(|body| body.bytes()), body.as_deref());
+    }
+
+    #[test]
+    fn headers_alone_are_written_like_any_rewrite(id in any::<u32>(), headers in pairs()) {
+        prop_assume!(!headers.is_empty());
+        let whole = payload(kind::HTTP_REQ_CALL, |out| {
+            let nothing = std::iter::empty::<Entry<'_>>;
+            let whole = Rewrite {
+                path: None,
+                headers: entries(&headers),
+                args: nothing(),
+                resp_headers: nothing(),
+                body: None,
+            };
+            rewrite(out, id, &whole).unwrap();
+        });
+        let alone = payload(kind::HTTP_REQ_CALL, |out| {
+            rewrite_headers(out, id, entries(&headers)).unwrap();
+        });
+        prop_assert_eq!(alone, whole);
     }
 
     #[test]
