@@ -2,7 +2,9 @@
 
 pub mod blocking;
 pub mod bodies;
+pub mod loops;
 pub mod memory;
+pub mod recycles;
 pub mod sizes;
 pub mod starts;
 pub mod swaps;
@@ -100,6 +102,8 @@ pub struct Finding {
     pub figures: Vec<(&'static str, f64)>,
     /// What some of them are to be at most.
     pub targets: Vec<(&'static str, f64)>,
+    /// Whether it is shown in one line: one of many that are compared.
+    pub in_a_line: bool,
 }
 
 impl Finding {
@@ -109,6 +113,7 @@ impl Finding {
             name: name.into(),
             figures: Vec::new(),
             targets: Vec::new(),
+            in_a_line: false,
         }
     }
 
@@ -133,8 +138,16 @@ impl Finding {
         ratio.map(|(_, value)| (self.name.clone(), *value))
     }
 
-    /// Lines for people: the name, then a figure in each.
+    /// For people: the name, then the figures, each in a line or all in one.
     pub fn lines(&self) -> String {
+        if self.in_a_line {
+            let figures = self.figures.iter();
+            let figures = figures.map(|(what, value)| {
+                let digits = if value.abs() < 100.0 { 2 } else { 0 };
+                format!("  {what} {value:>8.digits$}")
+            });
+            return format!("{:<40}{}", self.name, figures.collect::<String>());
+        }
         let mut lines = self.name.clone();
         for (what, value) in &self.figures {
             let digits = if value.abs() < 100.0 { 2 } else { 0 };
@@ -174,12 +187,16 @@ pub fn measure(name: &str, setup: &Setup<'_>) -> Result<Option<Vec<Finding>>> {
         "sizes" => sizes::measure(setup)?,
         "bodies" => bodies::measure(setup)?,
         "memory" => memory::measure(setup)?,
+        "recycles" => recycles::measure(setup)?,
+        "loops" => loops::measure(setup)?,
         _ => return Ok(None),
     }))
 }
 
 /// All names.
-pub const NAMES: [&str; 6] = ["starts", "memory", "blocking", "swaps", "sizes", "bodies"];
+pub const NAMES: [&str; 8] = [
+    "starts", "memory", "blocking", "swaps", "recycles", "sizes", "bodies", "loops",
+];
 
 /// The part of sorted latencies, in microseconds.
 pub fn percentile(latencies: &mut [u32], part: f64) -> f64 {

@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod cases;
+pub mod echo;
 pub mod guard;
 pub mod limit;
 pub mod load;

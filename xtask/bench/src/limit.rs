@@ -16,7 +16,11 @@ use rustix::event::epoll;
 /// Marks the listener among the connections.
 const LISTENER: u64 = u64::MAX;
 
-struct Connection {
+/// Bytes that are read at once, at most.
+pub(crate) const ROOM: usize = 1 << 16;
+
+/// A connection of the limit.
+pub(crate) struct Connection {
     stream: UnixStream,
     /// Bytes of the frame that are still to come, header included; 0 between two frames.
     missing: usize,
@@ -33,7 +37,7 @@ pub fn serve(socket: &Path, reply: &[u8]) -> Result<()> {
     watch(&poll, &listener, LISTENER)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = Vec::with_capacity(256);
-    let mut room = vec![0; 1 << 16];
+    let mut room = vec![0; ROOM];
     loop {
         events.clear();
         epoll::wait(&poll, spare_capacity(&mut events), None)?;
@@ -43,31 +47,35 @@ pub fn serve(socket: &Path, reply: &[u8]) -> Result<()> {
                     if let Ok((stream, _)) = listener.accept() {
                         stream.set_nonblocking(true)?;
                         watch(&poll, &stream, connections.len() as u64)?;
-                        connections.push(Some(Connection { stream, missing: 0 }));
+                        connections.push(Some(Connection::new(stream)));
                     }
                 }
-                number => {
-                    let connection = &mut connections[number as usize];
-                    if connection
-                        .as_mut()
-                        .is_some_and(|it| !it.turn(&mut room, reply))
-                    {
-                        *connection = None;
-                    }
-                }
+                number => turn(&mut connections[number as usize], &mut room, reply),
             }
         }
     }
 }
 
-fn watch(poll: impl AsFd, source: impl AsFd, number: u64) -> Result<()> {
+/// Lets the connection read and reply; closes it if it has ended.
+pub(crate) fn turn(connection: &mut Option<Connection>, room: &mut [u8], reply: &[u8]) {
+    if connection.as_mut().is_some_and(|it| !it.turn(room, reply)) {
+        *connection = None;
+    }
+}
+
+/// Watches for bytes from `source`.
+pub(crate) fn watch(poll: impl AsFd, source: impl AsFd, number: u64) -> Result<()> {
     let data = epoll::EventData::new_u64(number);
     epoll::add(poll, source, data, epoll::EventFlags::IN).context("epoll")
 }
 
 impl Connection {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream, missing: 0 }
+    }
+
     /// Reads once, and replies if the frame is whole. `false`: it has ended.
-    fn turn(&mut self, room: &mut [u8], reply: &[u8]) -> bool {
+    pub(crate) fn turn(&mut self, room: &mut [u8], reply: &[u8]) -> bool {
         let read = match self.stream.read(room) {
             Ok(0) => return false,
             Ok(read) => read,

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bench::cases::{self, Finding, Setup};
-use bench::guard::{CPU_RATIO, INSTRUCTIONS};
+use bench::guard::{CPU_RATIO, FURTHER, INSTRUCTIONS};
 use bench::rounds::{Effort, Row};
 use bench::server::Server;
-use bench::{guard, limit, load, plot, process, report, rounds, server, start};
+use bench::{echo, guard, limit, load, plot, process, report, rounds, server, start};
 use clap::Parser;
 use serde_json::{Map, json};
 
@@ -66,8 +66,8 @@ struct Options {
     /// Keeps callgrind's counts, for `callgrind_annotate`
     #[arg(long)]
     profile: Option<PathBuf>,
-    /// Measures only these, in this order: `table`, `starts`, `memory`, `blocking`, `swaps`, `sizes`,
-    /// `bodies`
+    /// Measures only these, in this order: `table`, `starts`, `memory`, `blocking`, `swaps`,
+    /// `recycles`, `sizes`, `bodies`, `loops`
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Only tells whether the runner has become slower: for continuous integration
@@ -83,11 +83,11 @@ fn main() -> Result<()> {
         let size = size.unwrap_or_default().parse()?;
         return limit::serve_bodies(&PathBuf::from(socket.unwrap_or_default()), size);
     }
-    if first.as_deref() == Some("limit") {
-        let (socket, reply) = (arguments.next(), arguments.next());
-        let reply = fs::read(reply.unwrap_or_default())?;
-        return limit::serve(&PathBuf::from(socket.unwrap_or_default()), &reply);
+    if first.as_deref() == Some("echo") {
+        let [kind, socket, reply] = [(); 3].map(|()| arguments.next().unwrap_or_default());
+        return echo::serve(&kind, &PathBuf::from(socket), &fs::read(reply)?);
     }
+    process::raise_descriptors();
     let options = Options::parse();
     if options.guard {
         return judge(&options);
@@ -199,10 +199,16 @@ fn judge(options: &Options) -> Result<()> {
         "CPU of a call against the limit, 32 connections: {ratio:.2} (at most {CPU_RATIO:.2})"
     );
     ensure!(ratio <= CPU_RATIO, "a call takes more CPU than it may");
+    at_most(instructions, INSTRUCTIONS, "a call")?;
+    at_most(further, FURTHER, "each further plugin")
+}
+
+/// Judges a number of instructions, if there is one.
+fn at_most(instructions: Option<f64>, most: f64, whose: &str) -> Result<()> {
     let instructions = instructions.unwrap_or(0.0);
     ensure!(
-        instructions <= INSTRUCTIONS,
-        "a call takes more instructions than it may"
+        instructions <= most,
+        "{whose} takes {instructions:.0} instructions and may take {most:.0}"
     );
     Ok(())
 }

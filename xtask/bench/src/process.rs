@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
@@ -100,11 +100,31 @@ fn field(text: &str, name: &str) -> u64 {
     number.unwrap_or(0) * 1024
 }
 
+/// Lets us, and the servers we start, have as many files open as the system allows: a connection takes two.
+pub fn raise_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Where it fails, only the largest numbers of connections do, and say why.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Two different CPUs, for the client and for the servers; `None` on a machine with one.
 pub fn two_cpus() -> Option<(usize, usize)> {
-    let allowed = sched_getaffinity(None).ok()?;
-    let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let mut cpus = cpus().ok()?.into_iter();
     Some((cpus.next()?, cpus.next()?))
+}
+
+/// The CPUs that we may run on now.
+///
+/// # Errors
+/// The system does not tell.
+pub fn cpus() -> Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    let cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    Ok(cpus.collect())
 }
 
 /// Lets all threads of the process and of all below it run on one CPU only, and those they start later.
@@ -112,11 +132,19 @@ pub fn two_cpus() -> Option<(usize, usize)> {
 /// # Errors
 /// The process belongs to somebody else.
 pub fn pin(pid: i32, cpu: usize) -> Result<()> {
+    allow(pid, &[cpu])
+}
+
+/// Lets all threads of the process and of all below it run on these CPUs, and those they start later.
+///
+/// # Errors
+/// The process belongs to somebody else.
+pub fn allow(pid: i32, cpus: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|cpu| set.set(*cpu));
     for thread in tree(pid).into_iter().flat_map(tasks) {
         let pinned = sched_setaffinity(Pid::from_raw(thread), &set);
-        pinned.with_context(|| format!("cannot pin thread {thread} to CPU {cpu}"))?;
+        pinned.with_context(|| format!("cannot pin thread {thread} to CPUs {cpus:?}"))?;
     }
     Ok(())
 }

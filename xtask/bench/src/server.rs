@@ -16,6 +16,9 @@ use crate::load::{self, Calls};
 /// How long a server may take to answer its first call.
 const START: Duration = Duration::from_secs(300);
 
+/// The configuration of a runner that is measured.
+pub const CONFIG: &str = "state:\n  dir: state\nlogging:\n  file: log\n";
+
 /// A server process that ends with this value.
 #[derive(Debug)]
 pub struct Server {
@@ -40,11 +43,20 @@ impl Server {
     /// # Errors
     /// It does not start.
     pub fn limit(reply: &[u8]) -> Result<Self> {
+        Self::echo("epoll-1", reply)
+    }
+
+    /// As [`Server::limit`], on event loops of another of the [kinds](crate::echo::KINDS).
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn echo(kind: &str, reply: &[u8]) -> Result<Self> {
         let folder = folder()?;
         let file = folder.path().join("reply");
         fs::write(&file, reply)?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("limit").arg(folder.path().join("s")).arg(file);
+        command.args(["echo", kind]);
+        command.arg(folder.path().join("s")).arg(file);
         let server = Self::spawn(command, folder)?;
         server.wait(|socket| load::one_call(socket, &limit_calls(reply)?).map(drop))?;
         Ok(server)
@@ -63,7 +75,7 @@ impl Server {
         Self::wrapped(program, plugins, wrapper, more, &[])
     }
 
-    /// As [`Server::runner`], with further files beside its configuration.
+    /// As [`Server::runner`], with further files beside its configuration, or in its place.
     ///
     /// # Errors
     /// It cannot be started.
@@ -79,11 +91,11 @@ impl Server {
         files: &[(&str, &str)],
     ) -> Result<Self> {
         let folder = folder()?;
+        let config = folder.path().join("config.yaml");
+        fs::write(&config, CONFIG)?;
         for (name, text) in files {
             fs::write(folder.path().join(name), text)?;
         }
-        let config = folder.path().join("config.yaml");
-        fs::write(&config, "state:\n  dir: state\nlogging:\n  file: log\n")?;
         let mut words = wrapper.iter();
         let mut command = match words.next() {
             Some(first) => {
