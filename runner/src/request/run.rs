@@ -32,6 +32,7 @@ pub enum Place {
 }
 
 /// Runs the chain.
+#[inline]
 pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Place) -> Verdict {
     state.observer = observer::observer_of(state);
     for &phase in &phases(state.message.kind()) {
@@ -52,6 +53,7 @@ pub fn run(snapshot: &Snapshot, state: &mut State<'_>, blame: &Blame, place: Pla
 }
 
 /// Runs one phase of all plugins. `Some`: it ended the chain.
+#[inline]
 fn run_phase(
     phase: u32,
     snapshot: &Snapshot,
@@ -204,7 +206,7 @@ fn enter(prepared: &Prepared, state: &mut State<'_>, blame: &Blame, place: Place
 }
 
 /// Runs the phase that `state.running` names.
-#[inline]
+#[inline(always)]
 pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
     match state.observer {
         None => lend_unseen(prepared, state, blame),
@@ -217,7 +219,7 @@ pub(super) fn lend(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) ->
     }
 }
 
-#[inline]
+#[inline(always)]
 fn lend_unseen(prepared: &Prepared, state: &mut State<'_>, blame: &Blame) -> Decision {
     let phase = state.running.phase;
     blame.enter(state.running.generation, phase as u8);

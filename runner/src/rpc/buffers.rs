@@ -28,6 +28,7 @@ pub(super) fn take() -> Vec<u8> {
 }
 
 /// Keeps `buffer` for a later [`take`] on this thread, if it is of a usual size and not one too many.
+#[inline]
 pub(super) fn give(mut buffer: Vec<u8>) {
     if !(ROOM..=KEPT_ROOM).contains(&buffer.capacity()) {
         return;

@@ -162,6 +162,7 @@ impl<C: Call> Connection<C> {
 
     /// Replies to the frame of `turn` with `frame` (one whole frame) unless it was answered already; wakes the
     /// connection's task.
+    #[inline]
     pub(super) fn reply(&self, turn: Turn, frame: Vec<u8>) -> Replied {
         let mut state = self.lock();
         let sent = state.reply(self.socket(), turn, frame);

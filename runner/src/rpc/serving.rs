@@ -95,7 +95,7 @@ impl<S: Service> Serving<'_, S> {
     }
 
     /// Answers a frame. Whether the connection waits for bytes then, as another look at it would say.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer(&self, kind: u8, payload: Payload, turn: Turn) -> bool {
         self.frame(kind, payload, turn) && self.at_rest() == AtRest::Stays
     }

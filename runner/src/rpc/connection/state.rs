@@ -2,6 +2,7 @@
 
 mod ending;
 
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ impl<C: Call> State<C> {
     }
 
     /// See [`Step`]. Takes the next frame if one is whole.
-    #[inline]
+    #[inline(always)]
     pub(in crate::rpc) fn next(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -138,7 +139,11 @@ impl<C: Call> State<C> {
             started,
             deadline: started + deadline,
         };
-        self.phase = Phase::Running(Running::new(turn));
+        // Nothing is lost with Idle; a call less than dropping it.
+        mem::forget(mem::replace(
+            &mut self.phase,
+            Phase::Running(Running::new(turn)),
+        ));
         Step::Frame {
             kind,
             payload,
@@ -257,6 +262,7 @@ impl<C: Call> State<C> {
     }
 
     /// Replies to `turn`, unless it was answered already. Returns whether the reply went out.
+    #[inline(always)]
     pub(in crate::rpc) fn reply(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -269,7 +275,9 @@ impl<C: Call> State<C> {
         };
         match running.exchange {
             Exchange::None => {
-                self.phase = Phase::Idle;
+                drop((running.watched.take(), running.blame.take()));
+                // What else there is needs no drop: a call less.
+                mem::forget(mem::replace(&mut self.phase, Phase::Idle));
                 self.write(socket, frame)
             }
             Exchange::Open => {
@@ -285,6 +293,7 @@ impl<C: Call> State<C> {
     }
 
     /// Writes as much of `bytes` as the socket takes and keeps the rest. `false`: the connection is broken.
+    #[inline]
     pub(in crate::rpc) fn write(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>) -> bool {
         if self.unwritten.is_some() {
             return false; // something is half written: nothing else can be said
