@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use super::event_loop::LoopId;
+use super::event_loop::{EventLoop, LoopId, Work};
 use super::event_loops;
 use super::server::Shared;
 use crate::request::service::Service;
@@ -26,6 +26,9 @@ const JUST: Duration = Duration::from_millis(20);
 
 /// A loop whose thread hardly gets a processor is replaced after this: another thread may have more luck.
 const STARVED: Duration = Duration::from_millis(20);
+
+/// So long a thread that seems stuck and could run is looked at, to see whether it does.
+const CONFIRM: Duration = Duration::from_micros(250);
 
 /// Between two looks.
 const LEAST_TICK: Duration = Duration::from_millis(1);
@@ -162,7 +165,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
     seen.retain(|id, _| serving.iter().any(|each| each.id == *id));
     for event_loop in &serving {
         let work = event_loop.work(&shared.alarm);
-        let starved = event_loop.starved();
+        let starved = event_loop.processor().starved;
         let seen = seen.entry(event_loop.id).or_insert(Seen {
             began: 0,
             starved_before: starved,
@@ -174,19 +177,22 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
                 seen.starved_before = seen.starved;
             }
             let patience = patience(event_loop.took_over());
-            match judge(
-                work.busy,
-                starved.saturating_sub(seen.starved_before),
-                patience,
-            ) {
+            let (busy, before) = (work.busy, seen.starved_before);
+            let judged =
+                |busy, starved: Duration| judge(busy, starved.saturating_sub(before), patience);
+            let cause = match judged(busy, starved) {
+                Some(Cause::Call) => confirm(&shared.alarm, event_loop, work, judged),
+                cause => cause,
+            };
+            match cause {
                 Some(cause) => {
                     replaced = true;
-                    event_loops::take_over(shared, event_loop, cause, work.busy);
+                    event_loops::take_over(shared, event_loop, cause, busy);
                     // What waited with the stuck call runs now.
                     next = Some(STUCK_AGAIN);
                 }
                 None => {
-                    let left = patience.saturating_sub(work.busy);
+                    let left = patience.saturating_sub(busy);
                     next = Some(next.map_or(left, |next| next.min(left)));
                 }
             }
@@ -197,6 +203,36 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
         event_loops::replenish(shared);
     }
     next
+}
+
+/// Why a loop that seems to be stuck in a call is replaced after all. Not for the call's sake if its thread has lost its
+/// processor and waits for it now, which the kernel does not count before it is over: on a machine that is shared, any
+/// plugin would seem to be slow.
+fn confirm(
+    alarm: &Alarm,
+    event_loop: &EventLoop,
+    work: Work,
+    judged: impl Fn(Duration, Duration) -> Option<Cause>,
+) -> Option<Cause> {
+    if !event_loop.is_runnable() {
+        return Some(Cause::Call);
+    }
+    let before = event_loop.processor();
+    // Off the processor ourselves: there may be only one.
+    std::thread::park_timeout(CONFIRM);
+    let busy = event_loop
+        .work(alarm)
+        .filter(|now| now.began == work.began)?
+        .busy;
+    let now = event_loop.processor();
+    // A kernel that does not count.
+    if now.had.is_zero() {
+        return Some(Cause::Call);
+    }
+    if now.had == before.had {
+        return (busy >= STARVED).then_some(Cause::Machine);
+    }
+    judged(busy, now.starved)
 }
 
 /// How long one call may hold up a loop that took a stuck one's place so long ago.

@@ -7,6 +7,7 @@
 )]
 
 mod binding_cost;
+mod shared_machine;
 mod stopping;
 mod waiting;
 
