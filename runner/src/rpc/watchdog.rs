@@ -259,6 +259,8 @@ fn judge(busy: Duration, starved: Duration, patience: Duration) -> Option<Cause>
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::CpuSet;
+
     use super::*;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
@@ -284,5 +286,106 @@ mod tests {
         assert_eq!(patience(Some(ms(19))), STUCK_AGAIN);
         assert_eq!(patience(Some(ms(20))), STUCK);
         assert_eq!(judge(ms(2), ms(0), STUCK_AGAIN), Some(Cause::Call));
+    }
+
+    /// An event loop whose thread does something until this is dropped.
+    struct Held {
+        alarm: Alarm,
+        event_loop: Arc<EventLoop>,
+        end: Arc<AtomicBool>,
+    }
+
+    impl Held {
+        fn by(work: fn(&AtomicBool)) -> Self {
+            let held = Self {
+                alarm: Alarm::new(),
+                event_loop: EventLoop::start(1, Arc::default()).unwrap(),
+                end: Arc::default(),
+            };
+            let end = Arc::clone(&held.end);
+            held.event_loop.handle.spawn(async move { work(&end) });
+            held
+        }
+
+        /// Whether it could run, and has had no processor for some milliseconds.
+        fn had_none(&self) -> bool {
+            let before = self.event_loop.processor().had;
+            std::thread::park_timeout(STUCK * 3);
+            self.event_loop.is_runnable() && self.event_loop.processor().had == before
+        }
+
+        /// What two looks come to: at the times, and at the thread as well, if it has been in a call for as long as that.
+        fn looks(&self) -> (Option<Cause>, Option<Cause>) {
+            let _busy = self.event_loop.enter(&self.alarm, Instant::now() - STUCK);
+            let before = self.event_loop.processor().starved;
+            let work = self.event_loop.work(&self.alarm).unwrap();
+            let judged =
+                |busy, starved: Duration| judge(busy, starved.saturating_sub(before), STUCK);
+            let seen = confirm(&self.alarm, &self.event_loop, work, judged);
+            (judged(work.busy, before), seen)
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.end.store(true, Ordering::SeqCst);
+            self.event_loop.end();
+        }
+    }
+
+    fn spin(end: &AtomicBool) {
+        while !end.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn spin_on_one_processor(end: &AtomicBool) {
+        let all = rustix::thread::sched_getaffinity(None).unwrap();
+        let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
+        let mut one = CpuSet::new();
+        one.set(last.unwrap());
+        rustix::thread::sched_setaffinity(None, &one).unwrap();
+        spin(end);
+    }
+
+    /// Gets a sixtieth of the processor, and waits long for it.
+    fn spin_when_nobody_else_does(end: &AtomicBool) {
+        rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19).unwrap();
+        spin_on_one_processor(end);
+    }
+
+    #[track_caller]
+    fn until(what: &str, mut is: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is() {
+            assert!(Instant::now() < deadline, "{what}: waited in vain");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_processor_is_not_held_up_by_a_call() {
+        let held = Held::by(spin_when_nobody_else_does);
+        let end = Arc::clone(&held.end);
+        let other = std::thread::spawn(move || spin_on_one_processor(&end));
+        until("another has the processor", || held.had_none());
+        let (times, seen) = held.looks();
+        // The kernel does not count that wait yet.
+        assert_eq!(times, Some(Cause::Call));
+        assert_ne!(seen, Some(Cause::Call));
+        drop(held);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_call_that_computes_or_sleeps_holds_up_its_loop() {
+        let computes = Held::by(spin);
+        let call = Some(Cause::Call);
+        until("the thread runs", || computes.looks() == (call, call));
+        let sleeps = Held::by(|end| {
+            while !end.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        until("the thread sleeps", || sleeps.looks() == (call, call));
     }
 }

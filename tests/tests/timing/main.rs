@@ -7,7 +7,6 @@
 )]
 
 mod binding_cost;
-mod shared_machine;
 mod stopping;
 mod waiting;
 
