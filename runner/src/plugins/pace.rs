@@ -1,12 +1,12 @@
 //! Where a generation's code may run: on the event loop, or on blocking threads.
 //!
 //! A new generation starts on threads. After [`TRIAL`] quick calls without an undeclared question it moves to the
-//! loop, as handing a call to a thread costs five times as much. When its calls hold up loops again and again, it
-//! moves back for good.
+//! loop, as handing a call to a thread costs five times as much. When its calls hold up loops again and again within
+//! minutes, it moves back for good.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -14,8 +14,11 @@ use tokio::sync::Semaphore;
 const TRIAL: u32 = 32;
 /// A call of this length is quick. A loop is replaced after five times as long.
 const QUICK: Duration = Duration::from_millis(1);
-/// Times that a generation may hold up a loop: a machine under load makes any plugin seem slow now and then.
-const STRIKES: u32 = 3;
+/// Times that a generation may hold up a loop within [`MEMORY`]: a machine under load makes any plugin seem slow now and
+/// then.
+const STRIKES: usize = 3;
+/// A generation serves for months. What happened longer ago says nothing of it.
+const MEMORY: Duration = Duration::from_secs(600);
 
 /// The pace of one generation.
 #[derive(Debug)]
@@ -23,7 +26,8 @@ pub struct Pace {
     inline: AtomicBool,
     slow_for_good: AtomicBool,
     quick_calls: AtomicU32,
-    strikes: AtomicU32,
+    /// When it held up loops, the last few times.
+    strikes: Mutex<Vec<Instant>>,
     threads: Arc<Semaphore>,
 }
 
@@ -34,7 +38,7 @@ impl Pace {
             inline: AtomicBool::new(false),
             slow_for_good: AtomicBool::new(blocking),
             quick_calls: AtomicU32::new(0),
-            strikes: AtomicU32::new(0),
+            strikes: Mutex::default(),
             threads: Arc::new(Semaphore::new(threads)),
         }
     }
@@ -65,12 +69,14 @@ impl Pace {
         self.inline.store(false, Ordering::Relaxed);
     }
 
-    /// Notes that it held up a loop. Returns whether it moved to threads for good with that.
-    pub fn held_up_a_loop(&self) -> bool {
+    /// Notes that it held up a loop at `now`. Returns whether it moved to threads for good with that.
+    pub fn held_up_a_loop(&self, now: Instant) -> bool {
         self.quick_calls.store(0, Ordering::Relaxed);
         self.inline.store(false, Ordering::Relaxed);
-        let strikes = self.strikes.fetch_add(1, Ordering::Relaxed) + 1;
-        strikes >= STRIKES && !self.slow_for_good.swap(true, Ordering::Relaxed)
+        let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
+        strikes.retain(|strike| now.saturating_duration_since(*strike) < MEMORY);
+        strikes.push(now);
+        strikes.len() >= STRIKES && !self.slow_for_good.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -107,12 +113,27 @@ mod tests {
     #[test]
     fn one_that_holds_up_loops_again_and_again_stays_on_threads() {
         let pace = trained();
-        let moved: Vec<bool> = (0..STRIKES + 1).map(|_| pace.held_up_a_loop()).collect();
+        let now = Instant::now();
+        let moved: Vec<bool> = (0..STRIKES + 1).map(|_| pace.held_up_a_loop(now)).collect();
         assert_eq!(moved.iter().filter(|moved| **moved).count(), 1);
         for _ in 0..TRIAL * 2 {
             pace.ran_on_thread(Duration::ZERO, false);
         }
         assert!(!pace.inline());
+    }
+
+    #[test]
+    fn one_that_holds_up_a_loop_now_and_then_may_come_back() {
+        let (pace, start) = (trained(), Instant::now());
+        for number in 0..STRIKES as u32 * 4 {
+            // Two within the time that counts, each time.
+            let now = start + MEMORY / 2 * number;
+            assert!(!pace.held_up_a_loop(now));
+            for _ in 0..TRIAL {
+                pace.ran_on_thread(Duration::ZERO, false);
+            }
+            assert!(pace.inline());
+        }
     }
 
     #[test]

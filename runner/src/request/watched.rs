@@ -1,7 +1,7 @@
 //! What remains reachable of a call while its own thread is busy: says which plugin held it up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::chain::Snapshot;
 use super::failures;
@@ -33,7 +33,7 @@ impl Watched for WatchedCall {
         let Some((generation, phase)) = self.blamed(blame) else {
             return;
         };
-        let for_good = generation.pace.held_up_a_loop();
+        let for_good = generation.pace.held_up_a_loop(Instant::now());
         tracing::debug!(
             plugin = generation.name(),
             generation = generation.number,

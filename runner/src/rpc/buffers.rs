@@ -11,8 +11,9 @@ pub(super) const ROOM: usize = 16 * 1024;
 /// A buffer that grew beyond this is freed instead of kept.
 const KEPT_ROOM: usize = 64 * 1024;
 
-/// Spare buffers per thread.
-const KEPT: usize = 8;
+/// Spare buffers per thread: a call takes one for its frame and one for its reply. Threads for calls that block get one of
+/// them from the loop with each call and give none back, so that each of hundreds of threads comes to keep as many.
+const KEPT: usize = 2;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };

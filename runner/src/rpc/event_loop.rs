@@ -39,8 +39,35 @@ pub(super) struct EventLoop<C: Call> {
     /// When it took the place of a stuck one.
     took_over: OnceLock<Instant>,
     end: Notify,
-    /// How long the thread had to wait for a processor, as the kernel counts it.
-    schedstat: OnceLock<File>,
+    /// What the kernel says of the thread.
+    kernel: OnceLock<Kernel>,
+}
+
+/// Files of the kernel about one thread. They stay open, as opening them takes longer than reading.
+#[derive(Debug)]
+struct Kernel {
+    schedstat: File,
+    stat: File,
+}
+
+impl Kernel {
+    /// Of the thread that calls.
+    fn of_this_thread() -> io::Result<Self> {
+        Ok(Self {
+            schedstat: File::open("/proc/thread-self/schedstat")?,
+            stat: File::open("/proc/thread-self/stat")?,
+        })
+    }
+}
+
+/// How a loop's thread got on with processors since it started; zero if the kernel does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Processor {
+    /// Time on one, up to now.
+    pub(super) had: Duration,
+    /// Time without one, though there was something to do. The wait that goes on now is not in it: the kernel adds it when
+    /// it is over.
+    pub(super) starved: Duration,
 }
 
 /// What a loop's thread is at.
@@ -70,14 +97,14 @@ impl<C: Call> EventLoop<C> {
             replaced: AtomicBool::new(false),
             took_over: OnceLock::new(),
             end: Notify::new(),
-            schedstat: OnceLock::new(),
+            kernel: OnceLock::new(),
         });
         let this = Arc::clone(&event_loop);
         std::thread::Builder::new()
             .name(format!("loop-{id}"))
             .spawn(move || {
-                if let Ok(file) = File::open("/proc/thread-self/schedstat") {
-                    let _ = this.schedstat.set(file);
+                if let Ok(kernel) = Kernel::of_this_thread() {
+                    let _ = this.kernel.set(kernel);
                 }
                 runtime.block_on(this.end.notified());
                 runtime.shutdown_background();
@@ -107,19 +134,29 @@ impl<C: Call> EventLoop<C> {
         })
     }
 
-    /// How long the thread had to wait for a processor since it started; zero if the kernel does not tell.
-    pub(super) fn starved(&self) -> Duration {
-        let mut text = [0; 64];
-        let read = self.schedstat.get().map(|file| file.read_at(&mut text, 0));
+    /// See [`Processor`].
+    pub(super) fn processor(&self) -> Processor {
+        let mut room = [0; 64];
+        let kernel = self.kernel.get();
+        let text = kernel.and_then(|kernel| text(&kernel.schedstat, &mut room));
         // proc(5): time on a processor, time in the run queue (both ns), time slices.
-        let waited = match read {
-            Some(Ok(len)) => text
-                .get(..len)
-                .and_then(|text| std::str::from_utf8(text).ok())
-                .and_then(|text| text.split_whitespace().nth(1)?.parse().ok()),
-            _ => None,
-        };
-        Duration::from_nanos(waited.unwrap_or(0))
+        let mut times = text.unwrap_or_default().split_whitespace();
+        let mut time =
+            || Duration::from_nanos(times.next().and_then(|it| it.parse().ok()).unwrap_or(0));
+        Processor {
+            had: time(),
+            starved: time(),
+        }
+    }
+
+    /// Whether the thread runs or waits for a processor, and not for anything else; `false` if the kernel does not tell.
+    pub(super) fn is_runnable(&self) -> bool {
+        let mut room = [0; 128];
+        let kernel = self.kernel.get();
+        let text = kernel.and_then(|kernel| text(&kernel.stat, &mut room));
+        // proc(5): number, name in brackets, state.
+        let state = text.and_then(|text| text.rsplit_once(") "));
+        state.is_some_and(|(_, state)| state.starts_with('R'))
     }
 
     /// Notes that it takes the place of a stuck one now.
@@ -147,6 +184,12 @@ impl<C: Call> EventLoop<C> {
     pub(super) fn end(&self) {
         self.end.notify_one();
     }
+}
+
+/// The beginning of a file of the kernel, as much of it as there is room for.
+fn text<'a>(file: &File, room: &'a mut [u8]) -> Option<&'a str> {
+    let len = file.read_at(room, 0).ok()?;
+    std::str::from_utf8(room.get(..len)?).ok()
 }
 
 impl<C: Call> Drop for Busy<'_, C> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use super::event_loop::LoopId;
+use super::event_loop::{EventLoop, LoopId, Work};
 use super::event_loops;
 use super::server::Shared;
 use crate::request::service::Service;
@@ -26,6 +26,9 @@ const JUST: Duration = Duration::from_millis(20);
 
 /// A loop whose thread hardly gets a processor is replaced after this: another thread may have more luck.
 const STARVED: Duration = Duration::from_millis(20);
+
+/// So long a thread that seems stuck and could run is looked at, to see whether it does.
+const CONFIRM: Duration = Duration::from_micros(250);
 
 /// Between two looks.
 const LEAST_TICK: Duration = Duration::from_millis(1);
@@ -162,7 +165,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
     seen.retain(|id, _| serving.iter().any(|each| each.id == *id));
     for event_loop in &serving {
         let work = event_loop.work(&shared.alarm);
-        let starved = event_loop.starved();
+        let starved = event_loop.processor().starved;
         let seen = seen.entry(event_loop.id).or_insert(Seen {
             began: 0,
             starved_before: starved,
@@ -174,19 +177,22 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
                 seen.starved_before = seen.starved;
             }
             let patience = patience(event_loop.took_over());
-            match judge(
-                work.busy,
-                starved.saturating_sub(seen.starved_before),
-                patience,
-            ) {
+            let (busy, before) = (work.busy, seen.starved_before);
+            let judged =
+                |busy, starved: Duration| judge(busy, starved.saturating_sub(before), patience);
+            let cause = match judged(busy, starved) {
+                Some(Cause::Call) => confirm(&shared.alarm, event_loop, work, judged),
+                cause => cause,
+            };
+            match cause {
                 Some(cause) => {
                     replaced = true;
-                    event_loops::take_over(shared, event_loop, cause, work.busy);
+                    event_loops::take_over(shared, event_loop, cause, busy);
                     // What waited with the stuck call runs now.
                     next = Some(STUCK_AGAIN);
                 }
                 None => {
-                    let left = patience.saturating_sub(work.busy);
+                    let left = patience.saturating_sub(busy);
                     next = Some(next.map_or(left, |next| next.min(left)));
                 }
             }
@@ -197,6 +203,36 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
         event_loops::replenish(shared);
     }
     next
+}
+
+/// Why a loop that seems to be stuck in a call is replaced after all. Not for the call's sake if its thread has lost its
+/// processor and waits for it now, which the kernel does not count before it is over: on a machine that is shared, any
+/// plugin would seem to be slow.
+fn confirm(
+    alarm: &Alarm,
+    event_loop: &EventLoop,
+    work: Work,
+    judged: impl Fn(Duration, Duration) -> Option<Cause>,
+) -> Option<Cause> {
+    if !event_loop.is_runnable() {
+        return Some(Cause::Call);
+    }
+    let before = event_loop.processor();
+    // Off the processor ourselves: there may be only one.
+    std::thread::park_timeout(CONFIRM);
+    let busy = event_loop
+        .work(alarm)
+        .filter(|now| now.began == work.began)?
+        .busy;
+    let now = event_loop.processor();
+    // A kernel that does not count.
+    if now.had.is_zero() {
+        return Some(Cause::Call);
+    }
+    if now.had == before.had {
+        return (busy >= STARVED).then_some(Cause::Machine);
+    }
+    judged(busy, now.starved)
 }
 
 /// How long one call may hold up a loop that took a stuck one's place so long ago.
@@ -223,6 +259,8 @@ fn judge(busy: Duration, starved: Duration, patience: Duration) -> Option<Cause>
 
 #[cfg(test)]
 mod tests {
+    use rustix::thread::CpuSet;
+
     use super::*;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
@@ -248,5 +286,106 @@ mod tests {
         assert_eq!(patience(Some(ms(19))), STUCK_AGAIN);
         assert_eq!(patience(Some(ms(20))), STUCK);
         assert_eq!(judge(ms(2), ms(0), STUCK_AGAIN), Some(Cause::Call));
+    }
+
+    /// An event loop whose thread does something until this is dropped.
+    struct Held {
+        alarm: Alarm,
+        event_loop: Arc<EventLoop>,
+        end: Arc<AtomicBool>,
+    }
+
+    impl Held {
+        fn by(work: fn(&AtomicBool)) -> Self {
+            let held = Self {
+                alarm: Alarm::new(),
+                event_loop: EventLoop::start(1, Arc::default()).unwrap(),
+                end: Arc::default(),
+            };
+            let end = Arc::clone(&held.end);
+            held.event_loop.handle.spawn(async move { work(&end) });
+            held
+        }
+
+        /// Whether it could run, and has had no processor for some milliseconds.
+        fn had_none(&self) -> bool {
+            let before = self.event_loop.processor().had;
+            std::thread::park_timeout(STUCK * 3);
+            self.event_loop.is_runnable() && self.event_loop.processor().had == before
+        }
+
+        /// What two looks come to: at the times, and at the thread as well, if it has been in a call for as long as that.
+        fn looks(&self) -> (Option<Cause>, Option<Cause>) {
+            let _busy = self.event_loop.enter(&self.alarm, Instant::now() - STUCK);
+            let before = self.event_loop.processor().starved;
+            let work = self.event_loop.work(&self.alarm).unwrap();
+            let judged =
+                |busy, starved: Duration| judge(busy, starved.saturating_sub(before), STUCK);
+            let seen = confirm(&self.alarm, &self.event_loop, work, judged);
+            (judged(work.busy, before), seen)
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.end.store(true, Ordering::SeqCst);
+            self.event_loop.end();
+        }
+    }
+
+    fn spin(end: &AtomicBool) {
+        while !end.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn spin_on_one_processor(end: &AtomicBool) {
+        let all = rustix::thread::sched_getaffinity(None).unwrap();
+        let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
+        let mut one = CpuSet::new();
+        one.set(last.unwrap());
+        rustix::thread::sched_setaffinity(None, &one).unwrap();
+        spin(end);
+    }
+
+    /// Gets a sixtieth of the processor, and waits long for it.
+    fn spin_when_nobody_else_does(end: &AtomicBool) {
+        rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19).unwrap();
+        spin_on_one_processor(end);
+    }
+
+    #[track_caller]
+    fn until(what: &str, mut is: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is() {
+            assert!(Instant::now() < deadline, "{what}: waited in vain");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_a_processor_is_not_held_up_by_a_call() {
+        let held = Held::by(spin_when_nobody_else_does);
+        let end = Arc::clone(&held.end);
+        let other = std::thread::spawn(move || spin_on_one_processor(&end));
+        until("another has the processor", || held.had_none());
+        let (times, seen) = held.looks();
+        // The kernel does not count that wait yet.
+        assert_eq!(times, Some(Cause::Call));
+        assert_ne!(seen, Some(Cause::Call));
+        drop(held);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_call_that_computes_or_sleeps_holds_up_its_loop() {
+        let computes = Held::by(spin);
+        let call = Some(Cause::Call);
+        until("the thread runs", || computes.looks() == (call, call));
+        let sleeps = Held::by(|end| {
+            while !end.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(200));
+            }
+        });
+        until("the thread sleeps", || sleeps.looks() == (call, call));
     }
 }

@@ -15,7 +15,7 @@ use super::{Finding, Setup, patched};
 use crate::call;
 use crate::load::{self, Calls, Load};
 use crate::process;
-use crate::rounds::{self, Effort, Row};
+use crate::rounds::{self, Effort, Figures, Row};
 use crate::server::{self, Server};
 
 const CONNECTIONS: usize = 32;
@@ -84,17 +84,25 @@ fn row(server: &Server, name: &str, calls: Vec<Calls>) -> Row {
 }
 
 fn compare(setup: &Setup<'_>, usual: &Row, other: &Row, name: &str) -> Result<Finding> {
-    let effort = Effort {
+    let rows = [usual.clone(), other.clone()];
+    let figures = rounds::measure(&rows, CONNECTIONS, effort(setup))?;
+    Ok(compared(name, &figures))
+}
+
+fn effort(setup: &Setup<'_>) -> Effort {
+    Effort {
         rounds: setup.rounds,
         time: Duration::from_secs_f64(setup.seconds),
-    };
-    let rows = [usual.clone(), other.clone()];
-    let figures = rounds::measure(&rows, CONNECTIONS, effort)?;
-    Ok(Finding::new(name)
+    }
+}
+
+/// The second row against the first.
+fn compared(name: &str, figures: &[Figures]) -> Finding {
+    Finding::new(name)
         .with("CPU us/call", figures[1].cpu)
         .with("usual", figures[0].cpu)
         .with("CPU ratio", figures[1].cpu_ratio)
-        .with("p99 us", figures[1].p99))
+        .with("p99 us", figures[1].p99)
 }
 
 fn connections(setup: &Setup<'_>, server: &Server, usual: &Row) -> Result<Finding> {
@@ -106,12 +114,23 @@ fn connections(setup: &Setup<'_>, server: &Server, usual: &Row) -> Result<Findin
         .anonymous
         .saturating_sub(before);
     drop(idle);
-    let mut many = usual.clone();
-    many.connections = Some(MANY_CONNECTIONS);
+    let many = |row: &Row| Row {
+        connections: Some(MANY_CONNECTIONS),
+        ..row.clone()
+    };
+    // What the kernel takes for so many is in it as well, and the limit shows how much that is.
+    let reply = load::one_call(&server.socket(), &usual.calls[0])?;
+    let canned = Server::limit(&reply)?;
+    let limit = row(&canned, "limit", vec![server::limit_calls(&reply)?]);
+    let rows = [usual.clone(), many(usual), limit.clone(), many(&limit)];
+    let figures = rounds::measure(&rows, CONNECTIONS, effort(setup))?;
     let name = format!("{MANY_CONNECTIONS} connections");
-    let finding = compare(setup, usual, &many, &name)?;
-    let finding = finding.at_most("CPU ratio", LIMIT);
-    Ok(finding.with("bytes/idle conn.", each as f64 / MANY_CONNECTIONS as f64))
+    Ok(compared(&name, &figures)
+        .at_most("CPU ratio", LIMIT)
+        .with("limit, CPU us/call", figures[3].cpu)
+        .with("limit, usual", figures[2].cpu)
+        .with("limit's own ratio", figures[3].cpu / figures[2].cpu)
+        .with("bytes/idle conn.", each as f64 / MANY_CONNECTIONS as f64))
 }
 
 fn tokens(setup: &Setup<'_>, usual: &Row) -> Result<Finding> {
