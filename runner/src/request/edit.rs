@@ -114,6 +114,7 @@ pub fn clear_text(state: &mut State<'_>, what: u32) -> Edited {
 }
 
 /// Changes a map (`numbers::map`).
+#[inline]
 pub fn map(state: &mut State<'_>, map: u32, edit: u32, name: &[u8], value: &[u8]) -> Edited {
     check(state, map, edit, name, value)?;
     let (arena, value) = (state.arena, state.copy(value));

@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
 use super::index::Index;
-use super::names::same;
+use super::names::{same, same_at_once};
 use crate::protocol::message::Entry;
 
 /// One map of a call: request headers, arguments, response headers.
@@ -338,8 +338,20 @@ impl<'c> Overlay<'c> {
     }
 }
 
-#[inline(never)]
+#[inline]
 fn find(changes: &[Change<'_>], name: &[u8], any_case: bool) -> Option<usize> {
+    for (at, change) in changes.iter().enumerate() {
+        match same_at_once(change.name, name) {
+            Some(false) => {}
+            Some(true) => return Some(at),
+            None => return find_long(changes, name, any_case),
+        }
+    }
+    None
+}
+
+#[inline(never)]
+fn find_long(changes: &[Change<'_>], name: &[u8], any_case: bool) -> Option<usize> {
     let mut changes = changes.iter();
     changes.position(|change| same(change.name, name, any_case))
 }
