@@ -180,6 +180,17 @@ impl<'c> Overlay<'c> {
         self.base?.index.quick(name)
     }
 
+    /// Nobody has looked into what the frame has.
+    #[inline(always)]
+    pub fn is_unread(&self) -> bool {
+        self.base.is_some_and(|base| base.index.is_unread())
+    }
+
+    /// Looks into it for the first time; `false`: nothing is there, or it cannot be read.
+    pub fn begin(&self) -> bool {
+        self.base.is_some_and(|base| base.index.go_on().is_some())
+    }
+
     fn later_value(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         let base = self.base?;
         let (seen, at) = base.value_cursor.get();
