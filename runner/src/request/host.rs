@@ -81,6 +81,13 @@ fn with<R>(call: CallPointer, otherwise: R, code: impl FnOnce(&mut State<'_>) ->
     catch_unwind(AssertUnwindSafe(|| code(state))).unwrap_or(otherwise)
 }
 
+/// The call, for what cannot panic: [`with`] costs as much as a look-up. Not to be kept while `with` has it.
+#[inline(always)]
+fn read<'s, 'c>(call: CallPointer) -> &'s State<'c> {
+    // SAFETY: as in `with`; whoever calls this drops what it returns before the next use of the call.
+    unsafe { &*call.pointer.cast::<State<'_>>() }
+}
+
 /// The bytes of a plugin, until the host function returns.
 fn bytes<'a>(bytes: Bytes) -> &'a [u8] {
     // SAFETY: the plugin's side makes them from a slice that lives until the host function returns, and all uses here
@@ -211,16 +218,24 @@ fn map_of<'s, 'c>(state: &'s State<'c>, map: u32) -> Option<&'s Overlay<'c>> {
 }
 
 extern "C" fn get(call: CallPointer, map: u32, name: Bytes, nth: usize) -> Found {
-    // SAFETY: as in `with`. What follows cannot panic.
-    let state = unsafe { &*call.pointer.cast::<State<'_>>() };
     // What plugins ask for most.
-    if nth == 0
-        && map == state.message.headers_map()
-        && let Some(value) = state.changes.headers.quick(bytes(name))
-    {
-        return Found::present(value);
+    if nth == 0 && map == read(call).message.headers_map() {
+        loop {
+            if let Some(value) = read(call).changes.headers.quick(bytes(name)) {
+                return Found::present(value);
+            }
+            let first_look = read(call).changes.headers.is_unread();
+            if !(first_look && begin_headers(call)) {
+                break;
+            }
+        }
     }
     get_any(call, map, name, nth)
+}
+
+#[inline(never)]
+fn begin_headers(call: CallPointer) -> bool {
+    with(call, false, |state| state.changes.headers.begin())
 }
 
 #[inline(never)]

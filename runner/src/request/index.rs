@@ -125,9 +125,15 @@ impl<'c> Index<'c> {
         }
     }
 
+    /// No entry was found yet.
+    #[inline(always)]
+    pub fn is_unread(&self) -> bool {
+        self.places.get().is_empty()
+    }
+
     /// Finds further entries; `None`: there are none.
     #[inline(never)]
-    fn go_on(&self) -> Option<()> {
+    pub fn go_on(&self) -> Option<()> {
         let known = self.places.get().len();
         if self.flaw.get().is_some() {
             return None;

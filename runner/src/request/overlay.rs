@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
 use super::index::Index;
-use super::names::same;
+use super::names::{same, same_at_once};
 use crate::protocol::message::Entry;
 
 /// One map of a call: request headers, arguments, response headers.
@@ -180,6 +180,17 @@ impl<'c> Overlay<'c> {
         self.base?.index.quick(name)
     }
 
+    /// Nobody has looked into what the frame has.
+    #[inline(always)]
+    pub fn is_unread(&self) -> bool {
+        self.base.is_some_and(|base| base.index.is_unread())
+    }
+
+    /// Looks into it for the first time; `false`: nothing is there, or it cannot be read.
+    pub fn begin(&self) -> bool {
+        self.base.is_some_and(|base| base.index.go_on().is_some())
+    }
+
     fn later_value(&self, name: &[u8], nth: usize) -> Option<Option<&'c [u8]>> {
         let base = self.base?;
         let (seen, at) = base.value_cursor.get();
@@ -338,8 +349,20 @@ impl<'c> Overlay<'c> {
     }
 }
 
-#[inline(never)]
+#[inline]
 fn find(changes: &[Change<'_>], name: &[u8], any_case: bool) -> Option<usize> {
+    for (at, change) in changes.iter().enumerate() {
+        match same_at_once(change.name, name) {
+            Some(false) => {}
+            Some(true) => return Some(at),
+            None => return find_long(changes, name, any_case),
+        }
+    }
+    None
+}
+
+#[inline(never)]
+fn find_long(changes: &[Change<'_>], name: &[u8], any_case: bool) -> Option<usize> {
     let mut changes = changes.iter();
     changes.position(|change| same(change.name, name, any_case))
 }
