@@ -9,7 +9,7 @@ use std::cell::RefCell;
 pub(super) const ROOM: usize = 16 * 1024;
 
 /// A buffer that grew beyond this is freed instead of kept.
-const KEPT_ROOM: usize = 64 * 1024;
+pub(super) const KEPT_ROOM: usize = 64 * 1024;
 
 /// Spare buffers per thread.
 const KEPT: usize = 8;

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::buffers;
+use super::{buffers, large};
 use crate::protocol::frame;
 use crate::protocol::payload::Payload;
 
@@ -84,6 +84,9 @@ impl Input {
             let wanted = (have * GROWTH)
                 .min(whole.saturating_add(1))
                 .max(have + frame::HEADER);
+            if wanted > buffers::KEPT_ROOM {
+                large::note();
+            }
             self.bytes.reserve_exact(wanted - have);
         }
         self.bytes.capacity() - have

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::buffers;
 use super::connection::{Connection, Turn};
 use super::exchange::Line;
+use super::{buffers, large};
 use crate::protocol::{frame, message};
 use crate::request::service::{Blame, Call, ErrorCode};
 
@@ -26,6 +26,9 @@ pub(super) fn run<C: Call>(
         tracing::error!("a call ended without a reply: this is a fault of the runner");
         out.clear();
         message::error(&mut out, ErrorCode::ServiceUnavailable);
+    }
+    if out.capacity() > buffers::KEPT_ROOM {
+        large::note();
     }
     let replied = connection.reply(turn, out);
     buffers::give(call.finish(replied.sent));

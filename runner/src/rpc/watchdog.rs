@@ -1,7 +1,8 @@
 //! Sees to it that a stuck event loop is replaced.
 //!
 //! One thread. It ticks only while loops are at work and rests otherwise, without a single wake-up. Deadlines are
-//! not its business: the connection's task on the fresh loop keeps them.
+//! not its business: the connection's task on the fresh loop keeps them. Beside that it sees to it that memory of large
+//! bodies goes back to the system soon after the last one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::event_loop::LoopId;
 use super::event_loops;
+use super::large;
 use super::server::Shared;
 use crate::request::service::Service;
 
@@ -90,11 +92,14 @@ impl Alarm {
         }
     }
 
-    /// Rests until roused, unless `working` says that a loop has just begun.
-    fn rest(&self, working: impl FnOnce() -> bool) {
+    /// Rests until roused, or for `most`, unless `working` says that a loop has just begun.
+    fn rest(&self, most: Option<Duration>, working: impl FnOnce() -> bool) {
         self.resting.store(true, Ordering::SeqCst);
         if !working() && !self.stopped.load(Ordering::SeqCst) {
-            std::thread::park();
+            match most {
+                Some(most) => std::thread::park_timeout(most),
+                None => std::thread::park(),
+            }
         }
         self.resting.store(false, Ordering::SeqCst);
     }
@@ -119,7 +124,12 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
     let alarm = &shared.alarm;
     let mut seen = HashMap::new();
     let mut quiet = 0;
+    let mut large_looked = Instant::now();
     while !alarm.stopped.load(Ordering::SeqCst) {
+        if large::flows() && large_looked.elapsed() >= large::STAYS {
+            large::look();
+            large_looked = Instant::now();
+        }
         match look(shared, &mut seen) {
             Some(next) => {
                 quiet = 0;
@@ -132,7 +142,8 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
             }
             None => {
                 quiet = 0;
-                alarm.rest(|| is_any_at_work(shared));
+                let most = large::flows().then_some(large::STAYS);
+                alarm.rest(most, || is_any_at_work(shared));
                 seen.clear();
             }
         }
