@@ -95,19 +95,23 @@ impl<C: Call> Connection<C> {
         state.next(self.socket(), self.deadline, at_rest)
     }
 
-    /// Writes more of what is still to be written.
-    pub(super) fn flush(&self, home: LoopId) {
+    /// Writes more of what is still to be written. Whether there is still more for loop `home`.
+    pub(super) fn flush(&self, home: LoopId) -> bool {
         let mut state = self.lock();
-        if state.owner == home {
-            state.flush(self.socket());
-        }
+        state.owner == home && state.flush(self.socket())
     }
 
     /// Replies to the frame of `turn` with `frame` (one whole frame) unless it was answered already; wakes the
     /// connection's task.
     pub(super) fn reply(&self, turn: Turn, frame: Vec<u8>) -> Replied {
+        self.reply_from(turn, frame, 0)
+    }
+
+    /// As [`Connection::reply`], with a frame that begins at `from` of `bytes`.
+    #[inline]
+    pub(super) fn reply_from(&self, turn: Turn, bytes: Vec<u8>, from: usize) -> Replied {
         let mut state = self.lock();
-        let sent = state.reply(self.socket(), turn, frame);
+        let sent = state.reply(self.socket(), turn, bytes, from);
         state.wake();
         Replied {
             sent,

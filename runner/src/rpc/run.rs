@@ -27,10 +27,19 @@ pub(super) fn run<C: Call>(
         out.clear();
         message::error(&mut out, ErrorCode::ServiceUnavailable);
     }
-    if out.capacity() > buffers::KEPT_ROOM {
-        large::note();
-    }
-    let replied = connection.reply(turn, out);
+    let replied = match call.long_reply() {
+        None => {
+            if out.capacity() > buffers::KEPT_ROOM {
+                large::note();
+            }
+            connection.reply(turn, out)
+        }
+        Some(long) => {
+            large::note();
+            buffers::give(out);
+            connection.reply_from(turn, long.bytes, long.from)
+        }
+    };
     buffers::give(call.finish(replied.sent));
     replied.at_boundary
 }

@@ -245,19 +245,27 @@ impl<S: Service> Task<S> {
         }
     }
 
-    /// Waits until the socket takes more, and writes.
+    /// Writes whenever the socket takes more, until all is written.
     async fn write(&self) -> Option<Step<S::Call>> {
         // A descriptor of its own, because the loop has the first one registered for reading only.
         let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3);
         match socket {
             Ok(socket) => {
                 let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
-                socket.writable().await.ok()?.retain_ready();
+                loop {
+                    let mut ready = socket.writable().await.ok()?;
+                    if !self.connection.flush(self.home.id) {
+                        break;
+                    }
+                    ready.clear_ready();
+                }
             }
             // None to be had: the reply is written all the same, only not as soon as it could be.
-            Err(_) => tokio::time::sleep(WITHOUT_DESCRIPTOR).await,
+            Err(_) => {
+                tokio::time::sleep(WITHOUT_DESCRIPTOR).await;
+                self.connection.flush(self.home.id);
+            }
         }
-        self.connection.flush(self.home.id);
         Some(self.next())
     }
 

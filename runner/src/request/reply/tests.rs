@@ -9,6 +9,7 @@ use super::*;
 use crate::protocol::frame;
 use crate::protocol::generated::a6::{self, httpreq_call, httpresp_call};
 use crate::request::answers::Answers;
+use crate::request::bodies::Bodies;
 use crate::request::edit as edits;
 use crate::request::index::Index;
 use crate::request::overlay::Base;
@@ -84,7 +85,9 @@ fn reply(message: Message<'_>, plugins: impl FnOnce(&mut State<'_>)) -> Vec<u8> 
     let deadline = Instant::now() + Duration::from_secs(1);
     let lists = message.lists(&arena);
     let opened = (message, &lists);
-    let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut nobody);
+    let bodies = Bodies::default();
+    let memory = (&arena, &bodies);
+    let mut state = State::new(memory, opened, "route#1", deadline, &answers, &mut nobody);
     plugins(&mut state);
     let mut out = Vec::new();
     write(&state, &mut out).unwrap();

@@ -219,24 +219,25 @@ impl<C: Call> State<C> {
         }
     }
 
-    /// Replies to `turn`, unless it was answered already. Returns whether the reply went out.
+    /// Replies to `turn` with `bytes` behind `from`, unless it was answered already. Returns whether the reply went out.
     pub(in crate::rpc) fn reply(
         &mut self,
         socket: BorrowedFd<'_>,
         turn: Turn,
-        frame: Vec<u8>,
+        bytes: Vec<u8>,
+        from: usize,
     ) -> bool {
         let Some(running) = self.running(turn) else {
-            buffers::give(frame);
+            buffers::give(bytes);
             return false;
         };
         match running.exchange {
             Exchange::None => {
                 self.phase = Phase::Idle;
-                self.write(socket, frame)
+                self.write_from(socket, bytes, from)
             }
             Exchange::Open => {
-                let sent = self.write(socket, frame);
+                let sent = self.write_from(socket, bytes, from);
                 self.leave(socket);
                 sent
             }
@@ -249,10 +250,15 @@ impl<C: Call> State<C> {
 
     /// Writes as much of `bytes` as the socket takes and keeps the rest. `false`: the connection is broken.
     pub(in crate::rpc) fn write(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>) -> bool {
+        self.write_from(socket, bytes, 0)
+    }
+
+    fn write_from(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>, from: usize) -> bool {
         if self.unwritten.is_some() {
             return false; // something is half written: nothing else can be said
         }
-        match send(socket, &bytes) {
+        let sent = send(socket, bytes.get(from..).unwrap_or_default());
+        match sent.map(|sent| from + sent) {
             Ok(written) if written == bytes.len() => {
                 buffers::give(bytes);
                 true
@@ -275,10 +281,10 @@ impl<C: Call> State<C> {
         }
     }
 
-    /// Writes more of what is left.
-    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) {
+    /// Writes more of what is left. Whether there is still more.
+    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) -> bool {
         let Some(unwritten) = &mut self.unwritten else {
-            return;
+            return false;
         };
         let rest = unwritten.bytes.get(unwritten.written..).unwrap_or_default();
         match send(socket, rest) {
@@ -290,6 +296,7 @@ impl<C: Call> State<C> {
             Ok(written) => unwritten.written += written,
             Err(_) => self.unwritten = None,
         }
+        self.unwritten.is_some()
     }
 
     /// See [`super::Connection::time_up`].
