@@ -345,6 +345,10 @@ impl Call for PluginCall {
         self.long_reply.take().map(|reply| *reply)
     }
 
+    fn holds(&self) -> usize {
+        self.payload.len() + self.answers.bytes()
+    }
+
     fn finish(self, answered: bool) -> Vec<u8> {
         if self.to_log.is_none() && self.over.is_none() {
             return self.payload.into_buffer();

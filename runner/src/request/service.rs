@@ -88,6 +88,11 @@ pub trait Call: Send + 'static {
         None
     }
 
+    /// Bytes of the frames that it holds until it is finished.
+    fn holds(&self) -> usize {
+        0
+    }
+
     /// Ends the call, after its reply was written or dropped (`answered` false); gives the payload buffer back.
     fn finish(self, answered: bool) -> Vec<u8>;
 }

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use super::large;
+
 /// Room of a fresh buffer in bytes: a usual call (1 kB) arrives in one read.
 pub(super) const ROOM: usize = 16 * 1024;
 
@@ -29,7 +31,12 @@ pub(super) fn take() -> Vec<u8> {
 
 /// Keeps `buffer` for a later [`take`] on this thread, if it is of a usual size and not one too many.
 pub(super) fn give(mut buffer: Vec<u8>) {
-    if !(ROOM..=KEPT_ROOM).contains(&buffer.capacity()) {
+    let room = buffer.capacity();
+    if !(ROOM..=KEPT_ROOM).contains(&room) {
+        drop(buffer);
+        if room > KEPT_ROOM {
+            large::note();
+        }
         return;
     }
     buffer.clear();

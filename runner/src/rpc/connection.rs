@@ -18,7 +18,7 @@ mod output;
 mod state;
 mod step;
 
-pub(super) use output::{error_frame, send};
+pub(super) use output::{Flushed, error_frame, send};
 pub(super) use state::State;
 pub(super) use step::{Event, Exchange, Late, Phase, Running, Step, Wait};
 
@@ -95,10 +95,13 @@ impl<C: Call> Connection<C> {
         state.next(self.socket(), self.deadline, at_rest)
     }
 
-    /// Writes more of what is still to be written. Whether there is still more for loop `home`.
-    pub(super) fn flush(&self, home: LoopId) -> bool {
+    /// Writes more of what is still to be written.
+    pub(super) fn flush(&self, home: LoopId) -> Flushed {
         let mut state = self.lock();
-        state.owner == home && state.flush(self.socket())
+        if state.owner != home {
+            return Flushed::All;
+        }
+        state.flush(self.socket())
     }
 
     /// Replies to the frame of `turn` with `frame` (one whole frame) unless it was answered already; wakes the

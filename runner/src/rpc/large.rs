@@ -17,8 +17,10 @@ pub(super) const STAYS: Duration = Duration::from_millis(250);
 pub enum Freed {
     /// They stay, for the next large body.
     Stays,
-    /// They go back to the system, and so does what has stayed.
+    /// They go back to the system.
     GoesBack,
+    /// The same, and so does what has stayed.
+    Swept,
 }
 
 /// Bytes of a block that glibc takes for large when it is freed: it then looks whether the end of the heap that the
@@ -28,6 +30,7 @@ const MARKER: usize = 128 << 10;
 static FLOW: Flow = Flow {
     setting: OnceLock::new(),
     seen: AtomicBool::new(false),
+    seen_ever: AtomicBool::new(false),
     period: AtomicU64::new(0),
     state: Mutex::new(State {
         periods: 0,
@@ -45,6 +48,7 @@ struct Flow {
     setting: OnceLock<fn(Freed)>,
     /// There was a large frame since the last look.
     seen: AtomicBool,
+    seen_ever: AtomicBool,
     /// Number of the time in which large bodies flow; 0 while none do.
     period: AtomicU64,
     state: Mutex<State>,
@@ -64,6 +68,7 @@ impl Flow {
     #[cold]
     fn begin(&self) {
         let mut state = self.lock();
+        self.seen_ever.store(true, Ordering::Relaxed);
         if self.period.load(Ordering::Relaxed) == 0 {
             state.periods += 1;
             self.period.store(state.periods, Ordering::Relaxed);
@@ -77,8 +82,8 @@ impl Flow {
         let mut state = self.lock();
         self.period.store(0, Ordering::Relaxed);
         self.set(Freed::GoesBack);
-        // With that setting, and behind it.
         state.markers = Vec::new();
+        self.set(Freed::Swept);
     }
 
     fn set(&self, freed: Freed) {
@@ -93,13 +98,19 @@ pub(super) fn install(setting: fn(Freed)) {
     let _ = FLOW.setting.set(setting);
 }
 
-/// Notes that this thread handles a large frame.
+/// Notes that this thread handles a large frame, or has freed one.
 pub(super) fn note() {
     FLOW.seen.store(true, Ordering::Relaxed);
     let period = FLOW.period.load(Ordering::Relaxed);
     if period == 0 || period != MARKED.get() {
         FLOW.begin();
     }
+}
+
+/// Whether there ever was a large frame.
+#[inline]
+pub(super) fn has_flowed() -> bool {
+    FLOW.seen_ever.load(Ordering::Relaxed)
 }
 
 /// Whether freed blocks stay at the moment.

@@ -40,6 +40,11 @@ pub(super) fn run<C: Call>(
             connection.reply_from(turn, long.bytes, long.from)
         }
     };
+    let is_large = large::has_flowed() && call.holds() > buffers::KEPT_ROOM;
     buffers::give(call.finish(replied.sent));
+    if is_large {
+        // Only now its memory is free, perhaps long after it came.
+        large::note();
+    }
     replied.at_boundary
 }

@@ -34,7 +34,7 @@ pub struct Settings {
     /// Users who may connect beside our own, root and nobody.
     pub allowed_peers: Vec<u32>,
     /// Tells the allocator what becomes of large blocks. Called by any thread that serves, and for
-    /// [`Freed::GoesBack`] by one that may take its time. The first server of a process decides for all.
+    /// [`Freed::Swept`] by one that may take its time. The first server of a process decides for all.
     pub freed: fn(Freed),
 }
 

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout_at;
 
 use super::connection::{
-    Connection, Event, Late, Phase, Registered, Step, Turn, Wait, error_frame,
+    Connection, Event, Flushed, Late, Phase, Registered, Step, Turn, Wait, error_frame,
 };
 use super::event_loop::EventLoop;
 use super::rest::AtRest;
@@ -254,10 +254,11 @@ impl<S: Service> Task<S> {
                 let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
                 loop {
                     let mut ready = socket.writable().await.ok()?;
-                    if !self.connection.flush(self.home.id) {
-                        break;
+                    match self.connection.flush(self.home.id) {
+                        Flushed::All => break,
+                        Flushed::Turn => tokio::task::yield_now().await,
+                        Flushed::Full => ready.clear_ready(),
                     }
-                    ready.clear_ready();
                 }
             }
             // None to be had: the reply is written all the same, only not as soon as it could be.

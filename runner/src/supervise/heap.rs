@@ -93,14 +93,14 @@ pub(super) fn freed(freed: Freed) {
     }
     let (alone, end) = match freed {
         Freed::Stays => (MOST, STAYS),
-        Freed::GoesBack => (GOES_BACK, GOES_BACK),
+        Freed::GoesBack | Freed::Swept => (GOES_BACK, GOES_BACK),
     };
     // SAFETY: as in `keep_few`. Other threads may read the settings meanwhile: each is a word that malloc reads where it
     // needs it, and either value is good at any time.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, alone) };
     // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, end) };
-    if freed == Freed::GoesBack {
+    if freed == Freed::Swept {
         trim();
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::net::Shutdown;
 
 use super::Turn;
-use super::output::{Unwritten, error_frame, send, unread};
+use super::output::{Flushed, Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::protocol::payload::Payload;
@@ -21,6 +21,9 @@ use crate::rpc::rest::AtRest;
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);
+
+/// Bytes of a reply that are written in one turn on an event loop: a fraction of a millisecond.
+const FLUSHED_AT_ONCE: usize = 1 << 20;
 
 /// How long a gateway whose exchange was broken off may take to close.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -281,22 +284,33 @@ impl<C: Call> State<C> {
         }
     }
 
-    /// Writes more of what is left. Whether there is still more.
-    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) -> bool {
+    /// Writes more of what is left, but not so much that other connections would have to wait.
+    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) -> Flushed {
         let Some(unwritten) = &mut self.unwritten else {
-            return false;
+            return Flushed::All;
         };
         let rest = unwritten.bytes.get(unwritten.written..).unwrap_or_default();
-        match send(socket, rest) {
+        let turn = rest.get(..FLUSHED_AT_ONCE).unwrap_or(rest);
+        match send(socket, turn) {
             Ok(written) if written == rest.len() => {
                 if let Some(done) = self.unwritten.take() {
                     buffers::give(done.bytes);
                 }
+                Flushed::All
             }
-            Ok(written) => unwritten.written += written,
-            Err(_) => self.unwritten = None,
+            Ok(written) => {
+                unwritten.written += written;
+                if written == turn.len() {
+                    Flushed::Turn
+                } else {
+                    Flushed::Full
+                }
+            }
+            Err(_) => {
+                self.unwritten = None;
+                Flushed::All
+            }
         }
-        self.unwritten.is_some()
     }
 
     /// See [`super::Connection::time_up`].
