@@ -280,6 +280,14 @@ impl Call for PluginCall {
         needs.len()
     }
 
+    fn long_reply(&mut self) -> Option<LongReply> {
+        self.long_reply.take().map(|reply| *reply)
+    }
+
+    fn holds(&self) -> usize {
+        self.payload.len() + self.answers.bytes()
+    }
+
     fn answer(&mut self, payload: Payload) -> Result<(), ErrorCode> {
         let wanted = self.wanted().get(self.answered as usize).cloned();
         self.answered += 1;
@@ -339,14 +347,6 @@ impl Call for PluginCall {
             arena.reset();
             ARENA.set(Some(arena));
         }
-    }
-
-    fn long_reply(&mut self) -> Option<LongReply> {
-        self.long_reply.take().map(|reply| *reply)
-    }
-
-    fn holds(&self) -> usize {
-        self.payload.len() + self.answers.bytes()
     }
 
     fn finish(self, answered: bool) -> Vec<u8> {

@@ -146,6 +146,14 @@ pub fn response<'a>(
     })
 }
 
+/// Refuses what alone is longer than a frame, before it is copied.
+pub(super) fn fits(bytes: &[u8]) -> Result<(), TooLong> {
+    match bytes.len() {
+        len if len > MAX_PAYLOAD => Err(TooLong { len }),
+        _ => Ok(()),
+    }
+}
+
 /// Stands for a body that [`leave_body_out`] leaves out.
 pub const STAND_IN: &[u8] = &[0; 4];
 
@@ -168,14 +176,6 @@ pub fn leave_body_out(out: &mut Vec<u8>, start: usize, len: usize) -> Result<(),
     }
     frame::set_length(out, start, whole);
     Ok(())
-}
-
-/// Refuses what alone is longer than a frame, before it is copied.
-pub(super) fn fits(bytes: &[u8]) -> Result<(), TooLong> {
-    match bytes.len() {
-        len if len > MAX_PAYLOAD => Err(TooLong { len }),
-        _ => Ok(()),
-    }
 }
 
 /// Appends a frame whose message is a table of numbers.
