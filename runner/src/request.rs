@@ -7,6 +7,7 @@ pub mod assemble;
 pub mod assign;
 pub mod binder;
 pub mod bindings;
+pub mod bodies;
 pub mod bound;
 pub mod call;
 pub mod call_binding;

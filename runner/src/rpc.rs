@@ -8,6 +8,7 @@ mod event_loops;
 mod exchange;
 pub mod hand_over;
 mod input;
+pub mod large;
 mod listener;
 mod peer;
 mod poller;

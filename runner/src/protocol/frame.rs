@@ -75,11 +75,17 @@ pub fn encode(
         out.truncate(start);
         return Err(TooLong { len });
     }
+    set_length(out, start, len);
+    Ok(())
+}
+
+/// Says in the header at `start` of `out` that `len` bytes follow it, at most [`MAX_PAYLOAD`].
+#[inline]
+pub(super) fn set_length(out: &mut [u8], start: usize, len: usize) {
     let [_, a, b, c] = (len as u32).to_be_bytes();
     if let Some(length) = out.get_mut(start + 1..start + HEADER) {
         length.copy_from_slice(&[a, b, c]);
     }
-    Ok(())
 }
 
 #[cfg(test)]

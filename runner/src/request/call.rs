@@ -10,6 +10,7 @@ use plugin_api::abi::numbers::{action, ended};
 use tokio::sync::{Semaphore, watch};
 
 use super::answers::{Answers, Wanted};
+use super::bodies::Bodies;
 use super::call_binding::CallBinding;
 use super::call_line::{self, Line};
 use super::calls::unreadable;
@@ -19,7 +20,7 @@ use super::hook::Hook;
 use super::kept::Kept;
 use super::log_phase::ToLog;
 use super::run::{self, Place, Verdict};
-use super::service::{Ask, Blame, Call, CallKind, ErrorCode, Placement};
+use super::service::{Ask, Blame, Call, CallKind, ErrorCode, LongReply, Placement};
 use super::state::{Message, State};
 use super::watched::WatchedCall;
 use super::{failures, reply};
@@ -45,6 +46,8 @@ pub struct PluginCall {
     over: Option<Box<Over>>,
     /// `Some` if there are bindings.
     binding: Option<Box<CallBinding>>,
+    /// `Some` once it ran, if its reply has a large body.
+    long_reply: Option<Box<LongReply>>,
 }
 
 /// What is known of a call that ran.
@@ -86,6 +89,7 @@ impl PluginCall {
             to_log: None,
             over: None,
             binding,
+            long_reply: None,
         }
     }
 
@@ -119,14 +123,15 @@ impl PluginCall {
         self.to_log = ToLog::new(self.kind, &self.payload, &self.snapshot, self.started);
     }
 
+    /// Returns what somebody wants to know of it, and which of `bodies` the reply goes on with.
     fn run_in(
         &self,
-        arena: &Bump,
+        (arena, bodies): (&Bump, &Bodies),
         deadline: Instant,
         blame: &Blame,
         ask: &mut dyn Ask,
         out: &mut Vec<u8>,
-    ) -> Option<Box<Over>> {
+    ) -> (Option<Box<Over>>, Option<usize>) {
         let unread = |out: &mut Vec<u8>, error: &Malformed| {
             message::error(out, unreadable("a call", error));
         };
@@ -134,51 +139,56 @@ impl PluginCall {
             Ok(message) => message,
             Err(error) => {
                 unread(out, &error);
-                return None;
+                return (None, None);
             }
         };
         let lists = message.lists(arena);
         if let Err(error) = lists.check(self.kind) {
             unread(out, &error);
-            return None;
+            return (None, None);
         }
         let route_key = &self.snapshot.route_key;
         let opened = (message, &lists);
-        let mut state = State::new(arena, opened, route_key, deadline, &self.answers, ask);
+        let memory = (arena, bodies);
+        let mut state = State::new(memory, opened, route_key, deadline, &self.answers, ask);
         let verdict = run::run(&self.snapshot, &mut state, blame, self.place.get());
-        let over = self.conclude(&state, verdict, out);
+        let concluded = self.conclude(&mut state, verdict, out);
         // All that it owns is in the arena. Not wrapped in `ManuallyDrop`: that would move it.
         mem::forget(state);
-        over
+        concluded
     }
 
     /// Writes the reply of a call whose plugins have run.
     fn conclude(
         &self,
-        state: &State<'_>,
+        state: &mut State<'_>,
         mut verdict: Verdict,
         out: &mut Vec<u8>,
-    ) -> Option<Box<Over>> {
+    ) -> (Option<Box<Over>>, Option<usize>) {
         if let Some(observer) = state.observer {
             observer.over(state);
         }
         let start = out.len();
-        if verdict == Verdict::Answer
-            && let Err(error) = reply::write(state, out)
-        {
-            self.too_long(state.message.id(), &error);
-            verdict = Verdict::Fail;
+        let mut body = None;
+        if verdict == Verdict::Answer {
+            match reply::write_head(state, out) {
+                Ok(left_out) => body = left_out,
+                Err(error) => {
+                    self.too_long(state.message.id(), &error);
+                    verdict = Verdict::Fail;
+                }
+            }
         }
         // Also one that only the reply came upon.
         if let Some(error) = state.lists.flaw() {
             out.truncate(start);
             message::error(out, unreadable("a call", &error));
-            return self.over(state, Verdict::Fail);
+            return (self.over(state, Verdict::Fail), None);
         }
         if verdict == Verdict::Fail {
             message::error(out, ErrorCode::ServiceUnavailable);
         }
-        self.over(state, verdict)
+        (self.over(state, verdict), body)
     }
 
     #[cold]
@@ -289,6 +299,14 @@ impl Call for PluginCall {
         needs.len()
     }
 
+    fn long_reply(&mut self) -> Option<LongReply> {
+        self.long_reply.take().map(|reply| *reply)
+    }
+
+    fn holds(&self) -> usize {
+        self.payload.len() + self.answers.bytes()
+    }
+
     fn answer(&mut self, payload: Payload) -> Result<(), ErrorCode> {
         let wanted = self.wanted().get(self.answered as usize).cloned();
         self.answered += 1;
@@ -333,7 +351,12 @@ impl Call for PluginCall {
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
         blame.on_token(self.snapshot.token);
         let mut arena = ARENA.take().unwrap_or_default();
-        self.over = self.run_in(&arena, deadline, blame, ask, out);
+        let bodies = Bodies::default();
+        let (over, body) = self.run_in((&arena, &bodies), deadline, blame, ask, out);
+        self.over = over;
+        if let Some(body) = body {
+            self.long_reply = bodies.into_reply(body, out).map(Box::new);
+        }
         if arena.allocated_bytes() <= ARENA_KEPT {
             arena.reset();
             ARENA.set(Some(arena));

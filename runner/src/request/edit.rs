@@ -77,7 +77,7 @@ pub fn set_text(state: &mut State<'_>, what: u32, value: &[u8]) -> Edited {
                 CallKind::Request => rules::request_body(value)?,
                 CallKind::Response => rules::response_body(value)?,
             }
-            state.changes.body = Some(state.copy(value));
+            state.changes.body = Some(state.copy_body(value));
         }
         (text::ANSWER_BODY, _) => return set_answer_body(state, value),
         (text::ERROR, _) => state.error = Some(state.copy(value)),
@@ -96,7 +96,7 @@ fn set_answer_body(state: &mut State<'_>, value: &[u8]) -> Edited {
         CallKind::Request => rules::request_answer_body(value)?,
         CallKind::Response => rules::response_body(value)?,
     }
-    let value = state.copy(value);
+    let value = state.copy_body(value);
     let answer = state.answer.as_mut().ok_or(Refusal::Unknown)?;
     answer.body = value;
     Ok(())

@@ -9,6 +9,7 @@ use bumpalo::Bump;
 use plugin_api::abi::numbers::phase;
 
 use super::answers::Answers;
+use super::bodies::Bodies;
 use super::call_line::{self, Line};
 use super::chain::{LinkState, Snapshot};
 use super::end::End;
@@ -119,8 +120,9 @@ impl Job for LogJob {
         }
         let (route_key, deadline) = (&call.snapshot.route_key, Instant::now() + TIME);
         let mut nobody = Nobody;
+        let bodies = Bodies::default();
         let mut state = State::new(
-            &arena,
+            (&arena, &bodies),
             (message, &lists),
             route_key,
             deadline,

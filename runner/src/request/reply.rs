@@ -33,6 +33,37 @@ pub fn write(state: &State<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
     }
 }
 
+/// As [`write`], but for a large body: only what stands before it is appended, and the frame is whole when the rest has come
+/// from [`Bodies::into_reply`](super::bodies::Bodies::into_reply). Returns the body's position there.
+///
+/// # Errors
+/// As [`write`].
+#[inline]
+pub fn write_head(state: &mut State<'_>, out: &mut Vec<u8>) -> Result<Option<usize>, TooLong> {
+    let body = match &state.answer {
+        Some(answer) => Some(answer.body),
+        None => state.changes.body,
+    };
+    let large = body.and_then(|body| Some((body, state.bodies.position(body)?)));
+    let Some((body, position)) = large else {
+        return write(state, out).map(|()| None);
+    };
+    let start = out.len();
+    set_body(state, message::reply::STAND_IN);
+    let written = write(state, out);
+    set_body(state, body);
+    written?;
+    message::reply::leave_body_out(out, start, body.len())?;
+    Ok(Some(position))
+}
+
+fn set_body<'c>(state: &mut State<'c>, body: &'c [u8]) {
+    match &mut state.answer {
+        Some(answer) => answer.body = body,
+        None => state.changes.body = Some(body),
+    }
+}
+
 /// The gateway's default is 0, and it is also the protocol's.
 fn status_of(status: u16) -> Option<u16> {
     (status != 0).then_some(status)

@@ -91,8 +91,27 @@ pub trait Call: Send + 'static {
     /// Runs the chain and appends exactly one reply frame to `out`. Never unwinds. `blame` belongs to this thread.
     fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>);
 
+    /// The reply that `run` has made, where it is none of `out`'s bytes: it goes out in their place.
+    fn long_reply(&mut self) -> Option<LongReply> {
+        None
+    }
+
+    /// Bytes of the frames that it holds until it is finished.
+    fn holds(&self) -> usize {
+        0
+    }
+
     /// Ends the call, after its reply was written or dropped (`answered` false); gives the payload buffer back.
     fn finish(self, answered: bool) -> Vec<u8>;
+}
+
+/// A reply frame in a block that it does not begin with.
+#[derive(Debug)]
+pub struct LongReply {
+    /// The block.
+    pub bytes: Vec<u8>,
+    /// Where the frame begins in it; it ends with the block.
+    pub from: usize,
 }
 
 /// Where plugin code may run.

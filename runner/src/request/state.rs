@@ -8,6 +8,7 @@ use bumpalo::collections::Vec;
 use plugin_api::abi::numbers::map;
 
 use super::answers::{Answers, Asked};
+use super::bodies::{self, Bodies};
 use super::end::{End, Times};
 use super::index::Index;
 use super::observer::Observer;
@@ -183,6 +184,8 @@ pub struct State<'c> {
     pub end: Option<End>,
     /// In `log`: the plugin that ended it.
     pub ended_by: Option<&'c [u8]>,
+    /// Where large bodies live that plugins put in.
+    pub bodies: &'c Bodies,
     answers: &'c Answers,
     ask: &'c mut dyn Ask,
 }
@@ -202,7 +205,7 @@ impl<'c> State<'c> {
     /// A call of which nothing has run, and its message's lists.
     #[inline]
     pub fn new(
-        arena: &'c Bump,
+        (arena, bodies): (&'c Bump, &'c Bodies),
         (message, lists): (Message<'c>, &'c Lists<'c>),
         route_key: &'c str,
         deadline: Instant,
@@ -226,6 +229,7 @@ impl<'c> State<'c> {
             times: Times::default(),
             end: None,
             ended_by: None,
+            bodies,
             answers,
             ask,
         }
@@ -234,6 +238,15 @@ impl<'c> State<'c> {
     /// Copies bytes of a plugin, to live as long as the call.
     pub fn copy(&self, bytes: &[u8]) -> &'c [u8] {
         self.arena.alloc_slice_copy(bytes)
+    }
+
+    /// Copies a body of a plugin, to live as long as the call.
+    pub fn copy_body(&self, body: &[u8]) -> &'c [u8] {
+        if body.len() < bodies::LARGE {
+            self.copy(body)
+        } else {
+            self.bodies.keep(body)
+        }
     }
 
     /// The answer to a question: from what is known, else from the gateway.

@@ -5,11 +5,13 @@
 
 use std::cell::RefCell;
 
+use super::large;
+
 /// Room of a fresh buffer in bytes: a usual call (1 kB) arrives in one read.
 pub(super) const ROOM: usize = 16 * 1024;
 
 /// A buffer that grew beyond this is freed instead of kept.
-const KEPT_ROOM: usize = 64 * 1024;
+pub(super) const KEPT_ROOM: usize = 64 * 1024;
 
 /// Spare buffers per thread: a call takes one for its frame and one for its reply. Threads for calls that block get one of
 /// them from the loop with each call and give none back, so that each of hundreds of threads comes to keep as many.
@@ -31,7 +33,12 @@ pub(super) fn take() -> Vec<u8> {
 /// Keeps `buffer` for a later [`take`] on this thread, if it is of a usual size and not one too many.
 #[inline]
 pub(super) fn give(mut buffer: Vec<u8>) {
-    if !(ROOM..=KEPT_ROOM).contains(&buffer.capacity()) {
+    let room = buffer.capacity();
+    if !(ROOM..=KEPT_ROOM).contains(&room) {
+        drop(buffer);
+        if room > KEPT_ROOM {
+            large::note();
+        }
         return;
     }
     buffer.clear();

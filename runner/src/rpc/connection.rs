@@ -17,7 +17,7 @@ mod output;
 mod state;
 mod step;
 
-pub(super) use output::{error_frame, send};
+pub(super) use output::{Flushed, error_frame, send};
 pub(super) use state::State;
 pub(super) use step::{Event, Exchange, Late, Parked, Phase, Running, Step, Wait};
 
@@ -153,19 +153,26 @@ impl<C: Call> Connection<C> {
     }
 
     /// Writes more of what is still to be written.
-    pub(super) fn flush(&self, home: LoopId) {
+    pub(super) fn flush(&self, home: LoopId) -> Flushed {
         let mut state = self.lock();
-        if state.owner == home {
-            state.flush(self.socket());
+        if state.owner != home {
+            return Flushed::All;
         }
+        state.flush(self.socket())
     }
 
     /// Replies to the frame of `turn` with `frame` (one whole frame) unless it was answered already; wakes the
     /// connection's task.
     #[inline]
     pub(super) fn reply(&self, turn: Turn, frame: Vec<u8>) -> Replied {
+        self.reply_from(turn, frame, 0)
+    }
+
+    /// As [`Connection::reply`], with a frame that begins at `from` of `bytes`.
+    #[inline]
+    pub(super) fn reply_from(&self, turn: Turn, bytes: Vec<u8>, from: usize) -> Replied {
         let mut state = self.lock();
-        let sent = state.reply(self.socket(), turn, frame);
+        let sent = state.reply(self.socket(), turn, bytes, from);
         state.wake();
         Replied {
             sent,

@@ -63,8 +63,8 @@ impl<C: Call> Line<'_, C> {
                 }
                 match filled {
                     Filled::End => return Err(AskError::Closed),
-                    Filled::Some { .. } => continue,
-                    Filled::Nothing => {}
+                    Filled::Some { drained: false } => continue,
+                    Filled::Some { drained: true } | Filled::Nothing => {}
                 }
             }
             self.wait(PollFlags::IN)?;

@@ -5,13 +5,14 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::buffers;
+use super::{buffers, large};
 use crate::protocol::frame;
 use crate::protocol::payload::Payload;
 
-/// A buffer that is full grows to so many times what has arrived, so that a frame's length, announced, takes hardly more
-/// memory than its bytes.
-const GROWTH: usize = 8;
+/// A buffer that is full grows to so many times what has arrived, so that a frame's length, announced, takes no more
+/// addresses than that, and hardly more memory than its bytes: what is not written to takes none. From [`buffers::ROOM`] to the
+/// longest frame it grows twice, and moves 1 MiB then.
+const GROWTH: usize = 64;
 
 /// Bytes read from a connection, up to the end of the frame in progress and whatever was glued to it.
 #[derive(Debug, Default)]
@@ -87,6 +88,9 @@ impl Input {
             let wanted = (have * GROWTH)
                 .min(whole.saturating_add(1))
                 .max(have + frame::HEADER);
+            if wanted > buffers::KEPT_ROOM {
+                large::note();
+            }
             self.bytes.reserve_exact(wanted - have);
         }
         self.bytes.capacity() - have

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{SocketFlags, sockopt};
 use rustix::process::{Resource, getrlimit};
 use tokio::io::Interest;
 
@@ -20,6 +20,9 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// Descriptors that no connection takes, or half of those there are: a library that is loaded needs some.
 const RESERVE: u64 = 128;
+
+/// Bytes of a reply that the system may hold for a gateway that has not read them yet, if it allows for as many.
+const SEND_BUFFER: usize = 1 << 20;
 
 /// What one attempt to accept came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +128,11 @@ pub(super) fn accept<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>) 
 /// Serves a connection on the loop `home` (or any), if its peer may connect. Otherwise it is closed.
 pub(super) fn welcome<S: Service>(shared: &Arc<Shared<S>>, home: Option<LoopId>, socket: OwnedFd) {
     match shared.peers.check(socket.as_fd()) {
-        Ok(()) => event_loops::adopt(shared, home, socket),
+        Ok(()) => {
+            // As much as the system lets us have; without it a long reply only takes more turns.
+            let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
+            event_loops::adopt(shared, home, socket);
+        }
         Err(uid) => {
             if let Some(before) = shared.faults.admit(&format!("peer {uid:?}")) {
                 tracing::warn!(

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::buffers;
 use super::connection::{Connection, Turn};
 use super::exchange::Line;
+use super::{buffers, large};
 use crate::protocol::{frame, message};
 use crate::request::service::{Blame, Call, ErrorCode};
 
@@ -27,7 +27,24 @@ pub(super) fn run<C: Call>(
         out.clear();
         message::error(&mut out, ErrorCode::ServiceUnavailable);
     }
-    let replied = connection.reply(turn, out);
+    let replied = match call.long_reply() {
+        None => {
+            if out.capacity() > buffers::KEPT_ROOM {
+                large::note();
+            }
+            connection.reply(turn, out)
+        }
+        Some(long) => {
+            large::note();
+            buffers::give(out);
+            connection.reply_from(turn, long.bytes, long.from)
+        }
+    };
+    let is_large = large::has_flowed() && call.holds() > buffers::KEPT_ROOM;
     buffers::give(call.finish(replied.sent));
+    if is_large {
+        // Only now its memory is free, perhaps long after it came.
+        large::note();
+    }
     replied.at_boundary
 }

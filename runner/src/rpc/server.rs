@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::event_loops::EventLoops;
+use super::large::{self, Freed};
 use super::listener::Entering;
 use super::peer::Peers;
 use super::rest::{AtRest, Rest};
@@ -32,6 +33,9 @@ pub struct Settings {
     pub deadline: Duration,
     /// Users who may connect beside our own, root and nobody.
     pub allowed_peers: Vec<u32>,
+    /// Tells the allocator what becomes of large blocks. Called by any thread that serves, and for
+    /// [`Freed::Swept`] by one that may take its time. The first server of a process decides for all.
+    pub freed: fn(Freed),
 }
 
 /// Serves until it is dropped. Its connections are closed then; [`Server::drain`] first ends their calls.
@@ -80,6 +84,7 @@ impl<S: Service> Server<S> {
     /// As [`Server::start`].
     pub fn at_rest(listener: OwnedFd, service: Arc<S>, settings: Settings) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
+        large::install(settings.freed);
         let (threads, runtime) = Threads::start(settings.threads)?;
         let shared = Arc::new(Shared {
             service,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::time::timeout_at;
 
-use super::connection::{Connection, Event, Parked, Step, Wait};
+use super::connection::{Connection, Event, Flushed, Parked, Step, Wait};
 use super::event_loop::EventLoop;
 use super::readiness;
 use super::server::Shared;
@@ -158,19 +158,28 @@ impl<S: Service> Task<S> {
         }
     }
 
-    /// Waits until the socket takes more, and writes.
+    /// Writes whenever the socket takes more, until all is written.
     async fn write(&self) -> Option<Step<S::Call>> {
         // A descriptor of its own, because the loop has the first one registered for reading only.
         let socket = rustix::io::fcntl_dupfd_cloexec(self.connection.socket(), 3);
         match socket {
             Ok(socket) => {
                 let socket = readiness::watch(socket, Interest::WRITABLE).ok()?;
-                socket.writable().await.ok()?.retain_ready();
+                loop {
+                    let mut ready = socket.writable().await.ok()?;
+                    match self.connection.flush(self.home.id) {
+                        Flushed::All => break,
+                        Flushed::Turn => tokio::task::yield_now().await,
+                        Flushed::Full => ready.clear_ready(),
+                    }
+                }
             }
             // None to be had: the reply is written all the same, only not as soon as it could be.
-            Err(_) => tokio::time::sleep(WITHOUT_DESCRIPTOR).await,
+            Err(_) => {
+                tokio::time::sleep(WITHOUT_DESCRIPTOR).await;
+                self.connection.flush(self.home.id);
+            }
         }
-        self.connection.flush(self.home.id);
         Some(self.serving().next())
     }
 }

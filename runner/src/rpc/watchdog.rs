@@ -1,7 +1,8 @@
 //! Sees to it that a stuck event loop is replaced.
 //!
 //! One thread. It ticks only while loops are at work and rests otherwise, without a single wake-up. Deadlines are
-//! not its business: the connection's task on the fresh loop keeps them.
+//! not its business: the connection's task on the fresh loop keeps them. Beside that it sees to it that memory of large
+//! bodies goes back to the system soon after the last one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::event_loop::{EventLoop, LoopId, Work};
 use super::event_loops;
+use super::large;
 use super::server::Shared;
-use crate::request::service::Service;
+use crate::request::service::{Call, Service};
 
 /// A loop that has been at one thing for this long is replaced. With the time the replacement takes, other calls
 /// wait less than 10 ms.
@@ -93,11 +95,14 @@ impl Alarm {
         }
     }
 
-    /// Rests until roused, unless `working` says that a loop has just begun.
-    fn rest(&self, working: impl FnOnce() -> bool) {
+    /// Rests until roused, or for `most`, unless `working` says that a loop has just begun.
+    fn rest(&self, most: Option<Duration>, working: impl FnOnce() -> bool) {
         self.resting.store(true, Ordering::SeqCst);
         if !working() && !self.stopped.load(Ordering::SeqCst) {
-            std::thread::park();
+            match most {
+                Some(most) => std::thread::park_timeout(most),
+                None => std::thread::park(),
+            }
         }
         self.resting.store(false, Ordering::SeqCst);
     }
@@ -122,7 +127,12 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
     let alarm = &shared.alarm;
     let mut seen = HashMap::new();
     let mut quiet = 0;
+    let mut large_looked = Instant::now();
     while !alarm.stopped.load(Ordering::SeqCst) {
+        if large::flows() && large_looked.elapsed() >= large::STAYS {
+            large::look();
+            large_looked = Instant::now();
+        }
         match look(shared, &mut seen) {
             Some(next) => {
                 quiet = 0;
@@ -135,7 +145,8 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
             }
             None => {
                 quiet = 0;
-                alarm.rest(|| is_any_at_work(shared));
+                let most = large::flows().then_some(large::STAYS);
+                alarm.rest(most, || is_any_at_work(shared));
                 seen.clear();
             }
         }
@@ -208,9 +219,9 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
 /// Why a loop that seems to be stuck in a call is replaced after all. Not for the call's sake if its thread has lost its
 /// processor and waits for it now, which the kernel does not count before it is over: on a machine that is shared, any
 /// plugin would seem to be slow.
-fn confirm(
+fn confirm<C: Call>(
     alarm: &Alarm,
-    event_loop: &EventLoop,
+    event_loop: &EventLoop<C>,
     work: Work,
     judged: impl Fn(Duration, Duration) -> Option<Cause>,
 ) -> Option<Cause> {
@@ -262,6 +273,7 @@ mod tests {
     use rustix::thread::CpuSet;
 
     use super::*;
+    use crate::request::call::PluginCall;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
         let (busy_for, starved_for) = (Duration::from_millis(busy), Duration::from_millis(starved));
@@ -291,7 +303,7 @@ mod tests {
     /// An event loop whose thread does something until this is dropped.
     struct Held {
         alarm: Alarm,
-        event_loop: Arc<EventLoop>,
+        event_loop: Arc<EventLoop<PluginCall>>,
         end: Arc<AtomicBool>,
     }
 

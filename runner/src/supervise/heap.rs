@@ -11,10 +11,32 @@ mod mappings;
 
 use std::fs::File;
 use std::io::BufReader;
+use std::sync::LazyLock;
 
 use rustix::mm::{Advice, madvise};
 
 use self::mappings::untouched;
+use crate::rpc::large::Freed;
+
+/// Makes glibc give large blocks back to the system as soon as they are freed, unless [`freed`] says otherwise. By itself it
+/// learns from the first large block to keep them: a worker still had more than 100 MB 20 s after its last body of 16 MiB.
+pub(super) const TUNABLES: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=1048576",
+);
+
+/// Blocks that large go to the system, at either end of a heap or alone, while [`TUNABLES`] hold.
+#[cfg(target_env = "gnu")]
+const GOES_BACK: i32 = 1 << 20;
+
+/// Blocks beyond this are mapped alone, and unmapped when they are freed, also while large bodies flow: the most that
+/// glibc takes.
+#[cfg(target_env = "gnu")]
+const MOST: i32 = 32 << 20;
+
+/// What a heap may keep at its end while large bodies flow: three of the largest, which is what one call needs.
+#[cfg(target_env = "gnu")]
+const STAYS: i32 = 64 << 20;
 
 /// Heaps that threads share. Calls on the plain path allocate nothing, so threads do not wait for each other here.
 #[cfg(target_env = "gnu")]
@@ -60,6 +82,32 @@ fn trim() {
     // SAFETY: malloc_trim takes an integer, locks what it works on, and gives back pages without live allocations only.
     unsafe { libc::malloc_trim(0) };
 }
+
+/// Says what becomes of large blocks that are freed, where [`TUNABLES`] have said so before: whoever sets his own keeps them.
+#[cfg(target_env = "gnu")]
+pub(super) fn freed(freed: Freed) {
+    static OURS: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os(TUNABLES.0).is_some_and(|set| set == TUNABLES.1));
+    if !*OURS {
+        return;
+    }
+    let (alone, end) = match freed {
+        Freed::Stays => (MOST, STAYS),
+        Freed::GoesBack | Freed::Swept => (GOES_BACK, GOES_BACK),
+    };
+    // SAFETY: as in `keep_few`. Other threads may read the settings meanwhile: each is a word that malloc reads where it
+    // needs it, and either value is good at any time.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, alone) };
+    // SAFETY: as above.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, end) };
+    if freed == Freed::Swept {
+        trim();
+    }
+}
+
+/// Nothing to say.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn freed(_: Freed) {}
 
 /// Nothing to limit: there is one heap.
 #[cfg(not(target_env = "gnu"))]

@@ -19,18 +19,12 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::control::message::{FromWorker, Start, ToWorker};
 use super::control::{self, Receiver, Sender};
+use super::heap::TUNABLES;
 use super::output;
 use super::socket::SocketId;
 use super::supervisor::{Event, WorkerEvent};
 use crate::plugins::blame::{self, Ending};
 use crate::telemetry::Lines;
-
-/// Makes glibc give large blocks (bodies of a MiB and more) back to the system as soon as they are freed. By itself it
-/// learns from the first large block to keep them: a worker still had more than 100 MB 20 s after its last body of 16 MiB.
-const TUNABLES: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=1048576",
-);
 
 /// Where workers live.
 #[derive(Debug)]

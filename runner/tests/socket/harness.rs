@@ -27,6 +27,7 @@ pub(crate) fn settings() -> Settings {
         threads: 4,
         deadline: Duration::from_secs(10),
         allowed_peers: Vec::new(),
+        freed: |_| (),
     }
 }
 

@@ -6,6 +6,7 @@
 )]
 
 mod bindings;
+mod bodies;
 mod calling;
 mod calling_bindings;
 mod checking;

@@ -205,6 +205,30 @@ pub(super) fn fits(bytes: &[u8]) -> Result<(), TooLong> {
     }
 }
 
+/// Stands for a body that [`leave_body_out`] leaves out.
+pub const STAND_IN: &[u8] = &[0; 4];
+
+/// Makes the reply that begins at `start` of `out`, and has the body [`STAND_IN`], what one with a body of `len` bytes begins
+/// with. The rest of its frame are those bytes, and zeros up to a multiple of four.
+///
+/// # Errors
+/// [`TooLong`] when the whole would not fit into a frame; `out` then ends at `start`.
+pub fn leave_body_out(out: &mut Vec<u8>, start: usize, len: usize) -> Result<(), TooLong> {
+    // A body is the last thing of a reply.
+    out.truncate(out.len() - STAND_IN.len());
+    let head = out.len() - start - frame::HEADER;
+    let whole = head + len.next_multiple_of(4);
+    if whole > MAX_PAYLOAD {
+        out.truncate(start);
+        return Err(TooLong { len: whole });
+    }
+    if let Some(written) = out.last_chunk_mut() {
+        *written = (len as u32).to_le_bytes();
+    }
+    frame::set_length(out, start, whole);
+    Ok(())
+}
+
 /// Appends a frame whose message is a table of numbers.
 fn numbers<const N: usize>(out: &mut Vec<u8>, kind: u8, values: [u32; N]) {
     let written = frame::encode(out, kind, |out| {

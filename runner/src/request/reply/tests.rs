@@ -9,6 +9,7 @@ use super::*;
 use crate::protocol::frame;
 use crate::protocol::generated::a6::{self, httpreq_call, httpresp_call};
 use crate::request::answers::Answers;
+use crate::request::bodies::{Bodies, LARGE};
 use crate::request::edit as edits;
 use crate::request::index::Index;
 use crate::request::overlay::Base;
@@ -77,7 +78,9 @@ fn reply(message: Message<'_>, plugins: impl FnOnce(&mut State<'_>)) -> Vec<u8> 
     let deadline = Instant::now() + Duration::from_secs(1);
     let lists = message.lists(&arena);
     let opened = (message, &lists);
-    let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut nobody);
+    let bodies = Bodies::default();
+    let memory = (&arena, &bodies);
+    let mut state = State::new(memory, opened, "route#1", deadline, &answers, &mut nobody);
     plugins(&mut state);
     let mut out = Vec::new();
     write(&state, &mut out).unwrap();
@@ -240,4 +243,45 @@ fn a_reply_never_lets_the_gateway_send_headers_that_were_removed() {
     });
     let why: Pairs<'_> = &[("X-Why", Some("no"))];
     assert_eq!(with_header, owned(why));
+}
+
+/// The reply in two parts, as a long one goes out, must be what [`write`] makes of it.
+#[track_caller]
+fn in_parts(message: Message<'_>, plugins: impl FnOnce(&mut State<'_>)) {
+    let (arena, answers, mut nobody) = (Bump::new(), Answers::default(), Nobody);
+    let bodies = Bodies::default();
+    let memory = (&arena, &bodies);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let lists = message.lists(&arena);
+    let opened = (message, &lists);
+    let mut state = State::new(memory, opened, "route#1", deadline, &answers, &mut nobody);
+    plugins(&mut state);
+    let (mut whole, mut head) = (b"before".to_vec(), b"before".to_vec());
+    let written = write(&state, &mut whole);
+    let position = write_head(&mut state, &mut head);
+    drop(state);
+    assert_eq!(position.as_ref().err(), written.as_ref().err());
+    if let Ok(position) = position {
+        let reply = bodies.into_reply(position.expect("a large body"), &mut head);
+        head = reply.map_or(head, |reply| reply.bytes[reply.from..].to_vec());
+    }
+    assert!(head == whole);
+}
+
+#[test]
+fn a_reply_in_parts_is_the_same_frame() {
+    let payload = request(&[("a", Some("1"))]);
+    let call = Message::Request(RequestCall::parse(&payload).unwrap());
+    let fits = frame::MAX_PAYLOAD - 200;
+    for len in (LARGE..LARGE + 5).chain([fits, frame::MAX_PAYLOAD - 3]) {
+        let body = vec![b'b'; len];
+        in_parts(call, |state| {
+            edits::set_text(state, text::BODY, &body).unwrap();
+            change(state, map::REQUEST_HEADERS, edit::SET, "x-new", "1");
+        });
+        in_parts(call, |state| {
+            edits::set_number(state, number::ANSWER_STATUS, 200).unwrap();
+            edits::set_text(state, text::ANSWER_BODY, &body).unwrap();
+        });
+    }
 }

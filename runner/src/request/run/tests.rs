@@ -10,6 +10,7 @@ use super::*;
 use crate::plugins::tests::fake::{Functions, generation};
 use crate::protocol::message::{Entries, RequestCall};
 use crate::request::answers::Answers;
+use crate::request::bodies::Bodies;
 use crate::request::service::{Ask, AskError};
 use crate::request::state::Message;
 
@@ -62,7 +63,9 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
     let message = Message::Request(call);
     let lists = message.lists(&arena);
     let opened = (message, &lists);
-    let mut state = State::new(&arena, opened, "route#1", deadline, &answers, &mut gone);
+    let bodies = Bodies::default();
+    let memory = (&arena, &bodies);
+    let mut state = State::new(memory, opened, "route#1", deadline, &answers, &mut gone);
     let verdict = run(
         &chain.snapshot(),
         &mut state,

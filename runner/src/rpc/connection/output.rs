@@ -18,6 +18,17 @@ pub(super) struct Unwritten {
     pub(super) since: Instant,
 }
 
+/// What writing more of it came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::rpc) enum Flushed {
+    /// Nothing is left, or it is another loop's.
+    All,
+    /// There is more, and it is the turn of others.
+    Turn,
+    /// The socket takes no more now.
+    Full,
+}
+
 /// An ERROR frame of its own.
 pub(in crate::rpc) fn error_frame(code: ErrorCode) -> Vec<u8> {
     let mut frame = buffers::take();

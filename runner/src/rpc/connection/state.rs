@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::Shutdown;
 
 use super::Turn;
-use super::output::{Unwritten, error_frame, send, unread};
+use super::output::{Flushed, Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::protocol::payload::Payload;
@@ -22,6 +22,9 @@ use crate::rpc::rest::AtRest;
 
 /// How long the gateway may take to read a reply: its own read timeout is as long.
 const SLOW_READER: Duration = Duration::from_secs(60);
+
+/// Bytes of a reply that are written in one turn on an event loop: a fraction of a millisecond.
+const FLUSHED_AT_ONCE: usize = 1 << 20;
 
 /// How long a gateway whose exchange was broken off may take to close.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -261,16 +264,17 @@ impl<C: Call> State<C> {
         }
     }
 
-    /// Replies to `turn`, unless it was answered already. Returns whether the reply went out.
+    /// Replies to `turn` with `bytes` behind `from`, unless it was answered already. Returns whether the reply went out.
     #[inline(always)]
     pub(in crate::rpc) fn reply(
         &mut self,
         socket: BorrowedFd<'_>,
         turn: Turn,
-        frame: Vec<u8>,
+        bytes: Vec<u8>,
+        from: usize,
     ) -> bool {
         let Some(running) = self.running(turn) else {
-            buffers::give(frame);
+            buffers::give(bytes);
             return false;
         };
         match running.exchange {
@@ -278,10 +282,10 @@ impl<C: Call> State<C> {
                 drop((running.watched.take(), running.blame.take()));
                 // What else there is needs no drop: a call less.
                 mem::forget(mem::replace(&mut self.phase, Phase::Idle));
-                self.write(socket, frame)
+                self.write_from(socket, bytes, from)
             }
             Exchange::Open => {
-                let sent = self.write(socket, frame);
+                let sent = self.write_from(socket, bytes, from);
                 self.leave(socket);
                 sent
             }
@@ -293,12 +297,17 @@ impl<C: Call> State<C> {
     }
 
     /// Writes as much of `bytes` as the socket takes and keeps the rest. `false`: the connection is broken.
-    #[inline]
     pub(in crate::rpc) fn write(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>) -> bool {
+        self.write_from(socket, bytes, 0)
+    }
+
+    #[inline]
+    fn write_from(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>, from: usize) -> bool {
         if self.unwritten.is_some() {
             return false; // something is half written: nothing else can be said
         }
-        match send(socket, &bytes) {
+        let sent = send(socket, bytes.get(from..).unwrap_or_default());
+        match sent.map(|sent| from + sent) {
             Ok(written) if written == bytes.len() => {
                 buffers::give(bytes);
                 true
@@ -321,20 +330,32 @@ impl<C: Call> State<C> {
         }
     }
 
-    /// Writes more of what is left.
-    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) {
+    /// Writes more of what is left, but not so much that other connections would have to wait.
+    pub(in crate::rpc) fn flush(&mut self, socket: BorrowedFd<'_>) -> Flushed {
         let Some(unwritten) = &mut self.unwritten else {
-            return;
+            return Flushed::All;
         };
         let rest = unwritten.bytes.get(unwritten.written..).unwrap_or_default();
-        match send(socket, rest) {
+        let turn = rest.get(..FLUSHED_AT_ONCE).unwrap_or(rest);
+        match send(socket, turn) {
             Ok(written) if written == rest.len() => {
                 if let Some(done) = self.unwritten.take() {
                     buffers::give(done.bytes);
                 }
+                Flushed::All
             }
-            Ok(written) => unwritten.written += written,
-            Err(_) => self.unwritten = None,
+            Ok(written) => {
+                unwritten.written += written;
+                if written == turn.len() {
+                    Flushed::Turn
+                } else {
+                    Flushed::Full
+                }
+            }
+            Err(_) => {
+                self.unwritten = None;
+                Flushed::All
+            }
         }
     }
 

@@ -25,7 +25,7 @@ use crate::supervise::workshop::{
     Described, GenerationReport, HandedOver, Library, LoadedPlugin, Refusal, Report, Served,
     Sha256, Workshop,
 };
-use crate::supervise::{accounts, fit};
+use crate::supervise::{accounts, fit, heap};
 use crate::telemetry;
 
 /// Unused tokens are looked for at least this often.
@@ -46,6 +46,7 @@ pub fn inside(config: Config, tokens: Arc<dyn AssignToken>) -> anyhow::Result<Ar
         threads: config.worker.threads,
         deadline: config.calls.deadline,
         allowed_peers: peers.collect::<Result<_, _>>()?,
+        freed: heap::freed,
     };
     if config.steps {
         steps::tell();
