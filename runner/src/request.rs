@@ -25,6 +25,7 @@ pub mod index;
 pub mod kept;
 pub mod log_phase;
 pub mod log_queue;
+pub mod moment;
 pub mod names;
 pub mod observer;
 pub mod older;

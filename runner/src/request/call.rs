@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bumpalo::Bump;
 use plugin_api::abi::numbers::{action, ended};
@@ -19,6 +18,7 @@ use super::end::End;
 use super::hook::Hook;
 use super::kept::Kept;
 use super::log_phase::ToLog;
+use super::moment::Moment;
 use super::run::{self, Place, Verdict};
 use super::service::{Ask, Blame, Call, CallKind, ErrorCode, LongReply, Placement};
 use super::state::{Message, State};
@@ -36,7 +36,7 @@ pub struct PluginCall {
     snapshot: Arc<Snapshot>,
     /// While its confs are configured for the first time.
     unsettled: Option<Arc<Chain>>,
-    started: Instant,
+    started: Moment,
     answers: Answers,
     answered: u32,
     place: Cell<Place>,
@@ -55,7 +55,7 @@ struct Over {
     end: End,
     kept: Kept,
     fields: String,
-    deadline: Instant,
+    deadline: Moment,
 }
 
 thread_local! {
@@ -72,7 +72,7 @@ impl PluginCall {
     pub(super) fn new(
         kind: CallKind,
         payload: Payload,
-        started: Instant,
+        started: Moment,
         snapshot: Arc<Snapshot>,
         unsettled: Option<Arc<Chain>>,
         binding: Option<Box<CallBinding>>,
@@ -127,7 +127,7 @@ impl PluginCall {
     fn run_in(
         &self,
         (arena, bodies): (&Bump, &Bodies),
-        deadline: Instant,
+        deadline: Moment,
         blame: &Blame,
         ask: &mut dyn Ask,
         out: &mut Vec<u8>,
@@ -348,7 +348,7 @@ impl Call for PluginCall {
         }
     }
 
-    fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+    fn run(&mut self, deadline: Moment, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
         blame.on_token(self.snapshot.token);
         let mut arena = ARENA.take().unwrap_or_default();
         let bodies = Bodies::default();

@@ -14,6 +14,7 @@ use super::chain::{Chain, Link, LinkState};
 use super::chains::{Chains, Taken};
 use super::conf::Conf;
 use super::failures;
+use super::moment::Moment;
 use super::older::OlderBuilds;
 use super::saved::SavedState;
 use super::service::{Blame, CallKind, ErrorCode, Refused, Service};
@@ -291,7 +292,7 @@ impl Service for Calls {
     }
 
     #[inline]
-    fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<PluginCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Payload, now: Moment) -> Result<PluginCall, Refused> {
         let token = match token(kind, &payload) {
             Ok(token) => token,
             Err(error) => {

@@ -1,9 +1,10 @@
 //! How a call ended: facts for the `log` phase and for the call's line in the log.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plugin_api::abi::numbers::{action, ended, number, phase};
 
+use super::moment::Moment;
 use super::reply::changes_nothing;
 use super::run::Verdict;
 use super::state::{Message, State};
@@ -71,8 +72,8 @@ impl End {
     }
 
     /// A call whose own answer went nowhere.
-    pub fn unanswered(deadline: Option<Instant>) -> Self {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+    pub fn unanswered(deadline: Option<Moment>) -> Self {
+        if deadline.is_some_and(|deadline| deadline <= Moment::now()) {
             return Self::deadline(None);
         }
         Self::new(action::NOTHING, ended::GATEWAY)

@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use abi_stable::prefix_type::PrefixTypeTrait;
 use plugin_api::abi::numbers::{self, ask, map, number, text};
@@ -17,6 +16,7 @@ use plugin_api::abi::{Bytes, CallPointer, Found, FoundEntry, Host, HostRef, LogR
 use super::answers::Asked;
 use super::edit;
 use super::hook::Hook;
+use super::moment::Moment;
 use super::overlay::Overlay;
 use super::plugin_log;
 use super::state::{Message, Running, State};
@@ -157,7 +157,7 @@ extern "C" fn number(call: CallPointer, what: u32) -> u64 {
             state.changes.status.unwrap_or(call.status).into()
         }
         (number::REMAINING, _) => {
-            let left = state.deadline.saturating_duration_since(Instant::now());
+            let left = state.deadline.saturating_duration_since(Moment::now());
             u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)
         }
         (number::HOOK, message) => Hook::of(message.kind(), state.route_key).number().into(),

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bumpalo::Bump;
 use plugin_api::abi::numbers::phase;
@@ -16,6 +16,7 @@ use super::end::End;
 use super::hook::Hook;
 use super::kept::Kept;
 use super::log_queue::{Job, LogQueue};
+use super::moment::Moment;
 use super::observer;
 use super::run::{self, runloop};
 use super::service::{Ask, AskError, Blame, CallKind};
@@ -47,7 +48,7 @@ pub struct ToLog {
     kind: CallKind,
     payload: Vec<u8>,
     snapshot: Arc<Snapshot>,
-    started: Instant,
+    started: Moment,
     logged: AtomicBool,
 }
 
@@ -57,7 +58,7 @@ impl ToLog {
         kind: CallKind,
         payload: &[u8],
         snapshot: &Arc<Snapshot>,
-        started: Instant,
+        started: Moment,
     ) -> Option<Arc<Self>> {
         snapshot.has(phase::LOG).then(|| {
             Arc::new(Self {
@@ -118,7 +119,7 @@ impl Job for LogJob {
         if lists.check(call.kind).is_err() {
             return;
         }
-        let (route_key, deadline) = (&call.snapshot.route_key, Instant::now() + TIME);
+        let (route_key, deadline) = (&call.snapshot.route_key, Moment::now() + TIME);
         let mut nobody = Nobody;
         let bodies = Bodies::default();
         let mut state = State::new(

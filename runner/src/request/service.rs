@@ -4,10 +4,11 @@
 //! sockets. They meet in the four traits here, so each can be tested with a small double of the other.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::moment::Moment;
 pub use crate::plugins::blame::Blame;
 use crate::protocol::payload::Payload;
 
@@ -45,7 +46,7 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Refused`] when no plugin needs to run to know the answer: payload unreadable, token unknown. Already logged.
-    fn admit(&self, kind: CallKind, payload: Payload, now: Instant) -> Result<Self::Call, Refused>;
+    fn admit(&self, kind: CallKind, payload: Payload, now: Moment) -> Result<Self::Call, Refused>;
 
     /// A handle for the watchdog and the deadline of a call that [is plain](Call::is_plain), and runs on the thread of
     /// this `blame` now. `None` if it has ended meanwhile.
@@ -89,7 +90,7 @@ pub trait Call: Send + 'static {
     fn watched(&self) -> Self::Watched;
 
     /// Runs the chain and appends exactly one reply frame to `out`. Never unwinds. `blame` belongs to this thread.
-    fn run(&mut self, deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>);
+    fn run(&mut self, deadline: Moment, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>);
 
     /// The reply that `run` has made, where it is none of `out`'s bytes: it goes out in their place.
     fn long_reply(&mut self) -> Option<LongReply> {

@@ -1,8 +1,6 @@
 //! One call while its chain runs: the frame, what plugins have changed, what they have decided. Plugins reach it
 //! through `host`; `reply` writes it.
 
-use std::time::Instant;
-
 use bumpalo::Bump;
 use bumpalo::collections::Vec;
 use plugin_api::abi::numbers::map;
@@ -11,6 +9,7 @@ use super::answers::{Answers, Asked};
 use super::bodies::{self, Bodies};
 use super::end::{End, Times};
 use super::index::Index;
+use super::moment::Moment;
 use super::observer::Observer;
 use super::overlay::{Base, Overlay};
 use super::service::{Ask, AskError, CallKind};
@@ -161,7 +160,7 @@ pub struct State<'c> {
     /// The gateway's key of the chain.
     pub route_key: &'c str,
     /// When the gateway is answered in the plugins' place.
-    pub deadline: Instant,
+    pub deadline: Moment,
     /// What plugins have changed.
     pub changes: Changes<'c>,
     /// What a plugin answered.
@@ -208,7 +207,7 @@ impl<'c> State<'c> {
         (arena, bodies): (&'c Bump, &'c Bodies),
         (message, lists): (Message<'c>, &'c Lists<'c>),
         route_key: &'c str,
-        deadline: Instant,
+        deadline: Moment,
         answers: &'c Answers,
         ask: &'c mut dyn Ask,
     ) -> Self {

@@ -7,10 +7,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::event_loop::{LoopId, NOBODY};
 use super::rest::AtRest;
+use crate::request::moment::Moment;
 use crate::request::service::{Blame, Call};
 
 mod output;
@@ -27,9 +28,9 @@ pub(super) struct Turn {
     /// Number of the frame on its connection, from 1.
     pub(super) sequence: u64,
     /// When the frame was whole.
-    pub(super) started: Instant,
+    pub(super) started: Moment,
     /// When the gateway is answered with ERROR instead.
-    pub(super) deadline: Instant,
+    pub(super) deadline: Moment,
 }
 
 /// What a reply came to.
@@ -212,7 +213,7 @@ impl<C: Call> Connection<C> {
         if state.owner != home {
             return Late::Nothing;
         }
-        state.time_up(self.socket(), Instant::now())
+        state.time_up(self.socket(), Moment::now())
     }
 
     /// Gives the connection from loop `from` to loop `to`; `None` when `from` does not have it. For a call that
@@ -222,7 +223,7 @@ impl<C: Call> Connection<C> {
         from: LoopId,
         to: LoopId,
         blame: &Arc<Blame>,
-    ) -> Option<Option<(Option<C::Watched>, Instant)>> {
+    ) -> Option<Option<(Option<C::Watched>, Moment)>> {
         let mut state = self.lock();
         if state.owner != from {
             return None;

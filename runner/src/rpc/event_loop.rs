@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::poller::Poller;
 use super::watchdog::Alarm;
+use crate::request::moment::Moment;
 use crate::request::service::{Blame, Call};
 
 /// Number of a loop in this process, never used again.
@@ -33,7 +34,7 @@ pub(super) struct EventLoop<C: Call> {
     pub(super) handle: Handle,
     /// Which plugin code runs on the loop's thread.
     pub(super) blame: Arc<Blame>,
-    /// When the thread began what it is doing now, by the alarm's clock; 0 when it waits for events.
+    /// When the thread began what it is doing now, in nanoseconds of the monotonic clock; 0 when it waits for events.
     began: AtomicU64,
     replaced: AtomicBool,
     /// When it took the place of a stuck one.
@@ -117,20 +118,26 @@ impl<C: Call> EventLoop<C> {
 
     /// Notes that the thread works from `now` on; the watchdog looks after it.
     #[inline]
-    pub(super) fn enter(&self, alarm: &Alarm, now: Instant) -> Busy<'_, C> {
+    pub(super) fn enter(&self, alarm: &Alarm, now: Moment) -> Busy<'_, C> {
         // SeqCst, as in `Alarm::rest`: either the watchdog sees this, or we see that it rests.
-        self.began.store(alarm.clock(now), Ordering::SeqCst);
+        self.began.store(now.nanos(), Ordering::SeqCst);
         alarm.rouse();
         Busy(self)
     }
 
+    /// Notes that the thread, which is busy already, begins with the next call.
+    #[inline]
+    pub(super) fn go_on(&self, now: Moment) {
+        self.began.store(now.nanos(), Ordering::Relaxed);
+    }
+
     /// What the thread is at; `None` when it waits for events.
-    pub(super) fn work(&self, alarm: &Alarm) -> Option<Work> {
+    pub(super) fn work(&self) -> Option<Work> {
         let began = self.began.load(Ordering::SeqCst);
-        let now = alarm.clock(Instant::now());
+        let busy = Moment::now().nanos().saturating_sub(began);
         (began != 0).then(|| Work {
             began,
-            busy: Duration::from_micros(now.saturating_sub(began)),
+            busy: Duration::from_nanos(busy),
         })
     }
 

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connection::Connection;
 use super::event_loop::{EventLoop, LoopId};
 use super::server::Shared;
-use super::watchdog::{Alarm, Cause};
+use super::watchdog::Cause;
 use super::{listener, poller, task};
+use crate::request::moment::Moment;
 use crate::request::service::{Call, Service, Watched};
 
 /// The loops of a server and the connections they serve.
@@ -82,13 +83,10 @@ impl<C: Call> EventLoops<C> {
     }
 
     /// Replaced loops whose threads have been in one call for longer than `limit`.
-    pub(super) fn late(&self, alarm: &Alarm, limit: Duration) -> usize {
+    pub(super) fn late(&self, limit: Duration) -> usize {
         let mut table = self.lock();
         table.left.retain(|left| left.strong_count() > 0);
-        let works = table
-            .left
-            .iter()
-            .filter_map(|left| left.upgrade()?.work(alarm));
+        let works = table.left.iter().filter_map(|left| left.upgrade()?.work());
         works.filter(|work| work.busy > limit).count()
     }
 
@@ -182,7 +180,7 @@ impl<C: Call> EventLoops<C> {
 struct Moved<C: Call> {
     connections: Vec<Arc<Connection<C>>>,
     /// The calls that ran on the stuck loop itself (one at most), and when they started.
-    culprits: Vec<(Option<C::Watched>, Instant)>,
+    culprits: Vec<(Option<C::Watched>, Moment)>,
 }
 
 /// Serves a new connection on the loop `home`, or on another if that one has been replaced or none is named.

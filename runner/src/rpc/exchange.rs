@@ -1,7 +1,5 @@
 //! Questions that a running call asks the gateway (EXTRA_INFO): they block its thread, never past its deadline.
 
-use std::time::Instant;
-
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -9,6 +7,7 @@ use super::connection::{Connection, Exchange, Turn, send};
 use super::input::Filled;
 use crate::protocol::frame::kind;
 use crate::protocol::payload::Payload;
+use crate::request::moment::Moment;
 use crate::request::service::{Ask, AskError, Call};
 
 /// The open line to the gateway of one running call.
@@ -84,7 +83,7 @@ impl<C: Call> Line<'_, C> {
 
     /// Blocks until the socket is ready or the deadline has passed.
     fn wait(&self, flags: PollFlags) -> Result<(), AskError> {
-        let left = self.turn.deadline.saturating_duration_since(Instant::now());
+        let left = self.turn.deadline.saturating_duration_since(Moment::now());
         if left.is_zero() {
             return Err(AskError::Deadline);
         }

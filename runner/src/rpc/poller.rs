@@ -15,6 +15,7 @@ use super::event_loop::EventLoop;
 use super::readiness;
 use super::server::Shared;
 use super::serving::{Attended, Serving};
+use crate::request::moment::Moment;
 use crate::request::service::{Call, Service};
 
 /// Connections that are served before the set is asked again.
@@ -185,6 +186,7 @@ impl<S: Service> Polling<S> {
             count: self.ready.len(),
             handed: false,
         };
+        let _busy = self.home.enter(&self.shared.alarm, Moment::now());
         for ready in self.ready.drain(..) {
             let serving = Serving {
                 shared: &self.shared,

@@ -150,7 +150,7 @@ impl<S: Service> Server<S> {
     /// Threads that are still in a call although it should have been answered by now.
     pub fn stuck_threads(&self) -> usize {
         let limit = self.shared.settings.deadline;
-        self.shared.threads.late() + self.shared.loops.late(&self.shared.alarm, limit)
+        self.shared.threads.late() + self.shared.loops.late(limit)
     }
 }
 

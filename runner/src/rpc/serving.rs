@@ -1,7 +1,6 @@
 //! One connection on its event loop: from a frame to its reply, or to whoever goes on with it. Never waits.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::connection::{Connection, Late, Phase, Step, Turn, error_frame};
 use super::event_loop::{Busy, EventLoop};
@@ -10,6 +9,7 @@ use super::server::Shared;
 use super::{buffers, event_loops, run};
 use crate::protocol::frame::kind;
 use crate::protocol::payload::Payload;
+use crate::request::moment::Moment;
 use crate::request::service::{Call, CallKind, ErrorCode, Placement, Service, Watched};
 
 /// A connection and the loop that serves it.
@@ -85,12 +85,13 @@ impl<S: Service> Serving<'_, S> {
 
     /// Goes on with a call under the watchdog's eyes.
     pub(super) fn at_work<T>(&self, work: impl FnOnce(&Self) -> T) -> Step<S::Call> {
-        let _busy = self.enter(Instant::now());
+        let _busy = self.enter(Moment::now());
         work(self);
         self.next()
     }
 
-    fn enter(&self, now: Instant) -> Busy<'_, S::Call> {
+    /// Notes that the loop is busy, until what is returned is dropped.
+    pub(super) fn enter(&self, now: Moment) -> Busy<'_, S::Call> {
         self.home.enter(&self.shared.alarm, now)
     }
 
@@ -100,11 +101,11 @@ impl<S: Service> Serving<'_, S> {
         self.frame(kind, payload, turn) && self.at_rest() == AtRest::Stays
     }
 
-    /// Answers a frame, or sees to it that it will be answered. Returns whether the connection is at a boundary again,
+    /// Answers a frame, or sees to it that it will be answered, on a loop that is noted as busy. Returns whether the connection is at a boundary again,
     /// as all methods below do.
     #[inline]
     fn frame(&self, kind: u8, payload: Payload, turn: Turn) -> bool {
-        let _busy = self.enter(turn.started);
+        self.home.go_on(turn.started);
         match kind {
             kind::HTTP_REQ_CALL => self.admit(CallKind::Request, payload, turn),
             kind::HTTP_RESP_CALL => self.admit(CallKind::Response, payload, turn),
@@ -203,7 +204,7 @@ impl<S: Service> Serving<'_, S> {
 
     /// Ends what has taken too long.
     pub(super) fn time_up(&self) -> Step<S::Call> {
-        let _busy = self.enter(Instant::now());
+        let _busy = self.enter(Moment::now());
         self.expire(self.connection.time_up(self.home.id));
         self.next()
     }

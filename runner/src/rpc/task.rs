@@ -76,7 +76,10 @@ impl<S: Service> Task<S> {
                     payload,
                     turn,
                 } => {
-                    serving.answer(kind, payload, turn);
+                    {
+                        let _busy = serving.enter(turn.started);
+                        serving.answer(kind, payload, turn);
+                    }
                     self.look().await
                 }
                 Step::Configured { call, turn } => serving.at_work(|it| it.ask(*call, turn)),

@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,6 +11,7 @@ use tokio::time::timeout_at;
 
 use super::connection::{Connection, Turn, error_frame};
 use super::{buffers, run};
+use crate::request::moment::Moment;
 use crate::request::permits;
 use crate::request::service::{Blame, Call, ErrorCode};
 
@@ -21,20 +21,15 @@ thread_local! {
     static UNTIL: OnceCell<Arc<AtomicU64>> = const { OnceCell::new() };
 }
 
-/// By when the calls on all threads must be answered: in microseconds since the start, 0 for a thread without a call.
-#[derive(Debug)]
+/// By when the calls on all threads must be answered: in nanoseconds of the monotonic clock, 0 for a thread without a call.
+#[derive(Debug, Default)]
 struct Busy {
-    epoch: Instant,
     threads: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 impl Busy {
     fn threads(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn micros(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Notes by when the call on this thread must be answered.
@@ -50,8 +45,8 @@ impl Busy {
     }
 
     /// Threads whose call should have been answered by `now`.
-    fn late(&self, now: Instant) -> usize {
-        let now = self.micros(now);
+    fn late(&self, now: Moment) -> usize {
+        let now = now.nanos();
         let mut late = 0;
         self.threads().retain(|thread| {
             let until = thread.upgrade().map(|until| until.load(Ordering::Relaxed));
@@ -88,17 +83,14 @@ impl Threads {
         let threads = Self {
             handle: runtime.handle().clone(),
             room: Arc::new(Semaphore::new(count)),
-            busy: Arc::new(Busy {
-                epoch: Instant::now(),
-                threads: Mutex::default(),
-            }),
+            busy: Arc::default(),
         };
         Ok((threads, runtime))
     }
 
     /// Threads that are still in a call although it should have been answered by now.
     pub(super) fn late(&self) -> usize {
-        self.busy.late(Instant::now())
+        self.busy.late(Moment::now())
     }
 
     /// Runs `call` on a thread as soon as it has a permit of each of `permits` and a thread; until then it holds none. It
@@ -163,7 +155,7 @@ fn run_on_thread<C: Call>(
     held: Held,
     busy: &Busy,
 ) {
-    busy.note(busy.micros(turn.deadline));
+    busy.note(turn.deadline.nanos());
     let blame = BLAME.with(Arc::clone);
     let wanted = connection.running(turn, |running| running.blame = Some(Arc::clone(&blame)));
     if wanted {

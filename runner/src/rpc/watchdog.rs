@@ -50,7 +50,6 @@ pub(super) enum Cause {
 /// The side of the watchdog that the loops see.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    epoch: Instant,
     resting: AtomicBool,
     stopped: AtomicBool,
     thread: OnceLock<Thread>,
@@ -59,18 +58,10 @@ pub(super) struct Alarm {
 impl Alarm {
     pub(super) fn new() -> Self {
         Self {
-            epoch: Instant::now(),
             resting: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
-    }
-
-    /// Microseconds since the start, never 0.
-    #[inline]
-    pub(super) fn clock(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.epoch);
-        since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()) + 1
     }
 
     /// Wakes the watchdog if it rests.
@@ -155,7 +146,7 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
 
 fn is_any_at_work<S: Service>(shared: &Shared<S>) -> bool {
     let loops = shared.loops.current();
-    loops.iter().any(|each| each.work(&shared.alarm).is_some())
+    loops.iter().any(|each| each.work().is_some())
 }
 
 /// What the watchdog knows of a loop from its last look.
@@ -175,7 +166,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
     let serving = shared.loops.current();
     seen.retain(|id, _| serving.iter().any(|each| each.id == *id));
     for event_loop in &serving {
-        let work = event_loop.work(&shared.alarm);
+        let work = event_loop.work();
         let starved = event_loop.processor().starved;
         let seen = seen.entry(event_loop.id).or_insert(Seen {
             began: 0,
@@ -192,7 +183,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
             let judged =
                 |busy, starved: Duration| judge(busy, starved.saturating_sub(before), patience);
             let cause = match judged(busy, starved) {
-                Some(Cause::Call) => confirm(&shared.alarm, event_loop, work, judged),
+                Some(Cause::Call) => confirm(event_loop, work, judged),
                 cause => cause,
             };
             match cause {
@@ -220,7 +211,6 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
 /// processor and waits for it now, which the kernel does not count before it is over: on a machine that is shared, any
 /// plugin would seem to be slow.
 fn confirm<C: Call>(
-    alarm: &Alarm,
     event_loop: &EventLoop<C>,
     work: Work,
     judged: impl Fn(Duration, Duration) -> Option<Cause>,
@@ -232,7 +222,7 @@ fn confirm<C: Call>(
     // Off the processor ourselves: there may be only one.
     std::thread::park_timeout(CONFIRM);
     let busy = event_loop
-        .work(alarm)
+        .work()
         .filter(|now| now.began == work.began)?
         .busy;
     let now = event_loop.processor();
@@ -274,6 +264,7 @@ mod tests {
 
     use super::*;
     use crate::request::call::PluginCall;
+    use crate::request::moment::Moment;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
         let (busy_for, starved_for) = (Duration::from_millis(busy), Duration::from_millis(starved));
@@ -328,12 +319,14 @@ mod tests {
 
         /// What two looks come to: at the times, and at the thread as well, if it has been in a call for as long as that.
         fn looks(&self) -> (Option<Cause>, Option<Cause>) {
-            let _busy = self.event_loop.enter(&self.alarm, Instant::now() - STUCK);
+            let began = Moment::now();
+            until("time passes", || began.elapsed() >= STUCK);
+            let _busy = self.event_loop.enter(&self.alarm, began);
             let before = self.event_loop.processor().starved;
-            let work = self.event_loop.work(&self.alarm).unwrap();
+            let work = self.event_loop.work().unwrap();
             let judged =
                 |busy, starved: Duration| judge(busy, starved.saturating_sub(before), STUCK);
-            let seen = confirm(&self.alarm, &self.event_loop, work, judged);
+            let seen = confirm(&self.event_loop, work, judged);
             (judged(work.busy, before), seen)
         }
     }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plugin_runner::protocol::frame::{self, kind};
 use plugin_runner::protocol::payload::Payload;
+use plugin_runner::request::moment::Moment;
 use plugin_runner::request::service::{
     Ask, Blame, Call, CallKind, ErrorCode, Placement, Refused, Service, Watched,
 };
@@ -127,7 +128,7 @@ impl Service for Shared {
         put(out, kind::PREPARE_CONF, payload);
     }
 
-    fn admit(&self, kind: CallKind, payload: Payload, _now: Instant) -> Result<FakeCall, Refused> {
+    fn admit(&self, kind: CallKind, payload: Payload, _now: Moment) -> Result<FakeCall, Refused> {
         if payload.first() == Some(&REFUSED) {
             return Err(Refused {
                 code: ErrorCode::ConfTokenNotFound,
@@ -215,7 +216,7 @@ impl Call for FakeCall {
         FakeWatched(Arc::clone(&self.fake))
     }
 
-    fn run(&mut self, _deadline: Instant, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
+    fn run(&mut self, _deadline: Moment, blame: &Blame, ask: &mut dyn Ask, out: &mut Vec<u8>) {
         match self.does() {
             STUCK | THREAD | PERMIT => self.pass_gate(blame),
             BRIEF => {

@@ -11,6 +11,7 @@ use crate::plugins::tests::fake::{Functions, generation};
 use crate::protocol::message::{Entries, RequestCall};
 use crate::request::answers::Answers;
 use crate::request::bodies::Bodies;
+use crate::request::moment::Moment;
 use crate::request::service::{Ask, AskError};
 use crate::request::state::Message;
 
@@ -59,7 +60,7 @@ fn run_all(plugins: &[(Run, OnFailure)], look: impl FnOnce(Verdict, &State<'_>))
         conf_token: 1,
     };
     let (arena, answers, mut gone) = (Bump::new(), Answers::default(), Gone);
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Moment::now() + Duration::from_secs(1);
     let message = Message::Request(call);
     let lists = message.lists(&arena);
     let opened = (message, &lists);

@@ -1,12 +1,12 @@
 //! Writing to the gateway without ever waiting for it.
 
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::protocol::message;
+use crate::request::moment::Moment;
 use crate::request::service::ErrorCode;
 use crate::rpc::buffers;
 
@@ -15,7 +15,7 @@ use crate::rpc::buffers;
 pub(super) struct Unwritten {
     pub(super) bytes: Vec<u8>,
     pub(super) written: usize,
-    pub(super) since: Instant,
+    pub(super) since: Moment,
 }
 
 /// What writing more of it came to.

@@ -5,7 +5,7 @@ mod ending;
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::Shutdown;
 
@@ -14,6 +14,7 @@ use super::output::{Flushed, Unwritten, error_frame, send, unread};
 use super::step::{Event, Exchange, Late, Phase, Running, Step, wait};
 use crate::protocol::frame;
 use crate::protocol::payload::Payload;
+use crate::request::moment::Moment;
 use crate::request::service::{Call, ErrorCode};
 use crate::rpc::buffers;
 use crate::rpc::event_loop::{LoopId, NOBODY};
@@ -49,7 +50,7 @@ pub(in crate::rpc) struct State<C: Call> {
     unwritten: Option<Unwritten>,
     /// Number of the last frame.
     sequence: u64,
-    accepted: Instant,
+    accepted: Moment,
 }
 
 impl<C: Call> State<C> {
@@ -64,7 +65,7 @@ impl<C: Call> State<C> {
             input: Input::default(),
             unwritten: None,
             sequence: 0,
-            accepted: Instant::now(),
+            accepted: Moment::now(),
         }
     }
 
@@ -135,7 +136,7 @@ impl<C: Call> State<C> {
 
     #[inline]
     fn begin(&mut self, kind: u8, payload: Payload, deadline: Duration) -> Step<C> {
-        let started = Instant::now();
+        let started = Moment::now();
         self.sequence += 1;
         let turn = Turn {
             sequence: self.sequence,
@@ -316,7 +317,7 @@ impl<C: Call> State<C> {
                 self.unwritten = Some(Unwritten {
                     bytes,
                     written,
-                    since: Instant::now(),
+                    since: Moment::now(),
                 });
                 true
             }
@@ -360,7 +361,7 @@ impl<C: Call> State<C> {
     }
 
     /// See [`super::Connection::time_up`].
-    pub(in crate::rpc) fn time_up(&mut self, socket: BorrowedFd<'_>, now: Instant) -> Late<C> {
+    pub(in crate::rpc) fn time_up(&mut self, socket: BorrowedFd<'_>, now: Moment) -> Late<C> {
         match &self.phase {
             Phase::Running(running) if running.turn.deadline <= now => self.expire_running(socket),
             Phase::Pending { turn, .. } | Phase::Answers { turn, .. } if turn.deadline <= now => {

@@ -1,12 +1,12 @@
 //! What a connection can be doing, and what its task can have to do next. Types only.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::Turn;
 use crate::protocol::payload::Payload;
+use crate::request::moment::Moment;
 use crate::request::service::{Blame, Call};
 
 /// What a connection is doing.
@@ -24,7 +24,7 @@ pub(in crate::rpc) enum Phase<C: Call> {
     /// A frame is being answered, here or on another thread.
     Running(Running<C>),
     /// The last reply is written; what still comes is thrown away until the gateway closes.
-    Leaving { until: Instant },
+    Leaving { until: Moment },
     /// Over.
     Closed,
 }
@@ -103,7 +103,7 @@ pub(in crate::rpc) enum Parked {
 #[derive(Debug)]
 pub(in crate::rpc) struct Wait {
     pub(in crate::rpc) event: Event,
-    pub(in crate::rpc) until: Instant,
+    pub(in crate::rpc) until: Moment,
 }
 
 /// What to wait for.
@@ -131,6 +131,6 @@ pub(in crate::rpc) enum Late<C: Call> {
 }
 
 /// A step that waits.
-pub(super) fn wait<C: Call>(event: Event, until: Instant) -> Step<C> {
+pub(super) fn wait<C: Call>(event: Event, until: Moment) -> Step<C> {
     Step::Wait(Wait { event, until })
 }

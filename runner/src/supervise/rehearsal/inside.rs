@@ -22,6 +22,7 @@ use crate::request::assign::AssignToken;
 use crate::request::call::PluginCall;
 use crate::request::calls::Calls;
 use crate::request::chain::{Link, LinkState};
+use crate::request::moment::Moment;
 use crate::request::observer::{self, Observer, Passed};
 use crate::request::plugin_log::Line;
 use crate::request::service::{Ask, AskError, Blame, Call, CallKind, Service};
@@ -193,7 +194,7 @@ impl Stage {
 
     /// A call whose confs are configured.
     fn admit(&self, kind: CallKind, payload: Vec<u8>) -> anyhow::Result<PluginCall> {
-        let call = self.calls.admit(kind, payload.into(), Instant::now());
+        let call = self.calls.admit(kind, payload.into(), Moment::now());
         let Ok(mut call) = call else {
             bail!("the call cannot be read");
         };
@@ -237,12 +238,12 @@ impl Stage {
     }
 
     /// A call that has what it declares, since when, and what it asked.
-    fn begin(&self) -> anyhow::Result<(PluginCall, Instant, Vec<String>)> {
+    fn begin(&self) -> anyhow::Result<(PluginCall, Moment, Vec<String>)> {
         let Some((kind, payload)) = self.call.clone() else {
             bail!("there is no call");
         };
         let mut call = self.admit(kind, payload)?;
-        let begun = Instant::now();
+        let begun = Moment::now();
         let mut questions = Vec::new();
         call.questions(&mut questions);
         let mut declared = Vec::new();

@@ -51,7 +51,7 @@ impl<C: Call> State<C> {
         let _ = rustix::net::shutdown(socket, Shutdown::Write);
         self.input = Input::default();
         self.phase = Phase::Leaving {
-            until: Instant::now() + LEAVING,
+            until: Moment::now() + LEAVING,
         };
     }
 
