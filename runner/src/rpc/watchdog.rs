@@ -262,6 +262,7 @@ mod tests {
     use rustix::thread::CpuSet;
 
     use super::*;
+    use crate::rpc::event_loop::Processor;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
         let (busy_for, starved_for) = (Duration::from_millis(busy), Duration::from_millis(starved));
@@ -288,37 +289,55 @@ mod tests {
         assert_eq!(judge(ms(2), ms(0), STUCK_AGAIN), Some(Cause::Call));
     }
 
+    /// What a thread is told, and tells.
+    #[derive(Default)]
+    struct Stage {
+        ready: AtomicBool,
+        end: AtomicBool,
+    }
+
+    impl Stage {
+        fn goes_on(&self) -> bool {
+            self.ready.store(true, Ordering::SeqCst);
+            !self.end.load(Ordering::SeqCst)
+        }
+    }
+
     /// An event loop whose thread does something until this is dropped.
     struct Held {
         alarm: Alarm,
         event_loop: Arc<EventLoop>,
-        end: Arc<AtomicBool>,
+        stage: Arc<Stage>,
     }
 
     impl Held {
-        fn by(work: fn(&AtomicBool)) -> Self {
+        fn by(work: fn(&Stage)) -> Self {
             let held = Self {
                 alarm: Alarm::new(),
                 event_loop: EventLoop::start(1, Arc::default()).unwrap(),
-                end: Arc::default(),
+                stage: Arc::default(),
             };
-            let end = Arc::clone(&held.end);
-            held.event_loop.handle.spawn(async move { work(&end) });
+            let stage = Arc::clone(&held.stage);
+            held.event_loop.handle.spawn(async move { work(&stage) });
+            until("the thread begins", || {
+                std::thread::park_timeout(LEAST_TICK);
+                held.stage.ready.load(Ordering::SeqCst)
+            });
             held
         }
 
-        /// Whether it could run, and has had no processor for some milliseconds.
-        fn had_none(&self) -> bool {
-            let before = self.event_loop.processor().had;
+        /// Whether it could run, and has had no processor since `before`, some milliseconds ago.
+        fn had_none_since(&self, before: Processor) -> bool {
             std::thread::park_timeout(STUCK * 3);
-            self.event_loop.is_runnable() && self.event_loop.processor().had == before
+            self.event_loop.is_runnable() && self.event_loop.processor() == before
         }
 
-        /// What two looks come to: at the times, and at the thread as well, if it has been in a call for as long as that.
-        fn looks(&self) -> (Option<Cause>, Option<Cause>) {
+        /// What two looks come to, at the times and at the thread as well, if it has been in a call for as long as that.
+        /// `before` is from before that call.
+        fn looks(&self, before: Processor) -> (Option<Cause>, Option<Cause>) {
             let _busy = self.event_loop.enter(&self.alarm, Instant::now() - STUCK);
-            let before = self.event_loop.processor().starved;
             let work = self.event_loop.work(&self.alarm).unwrap();
+            let before = before.starved;
             let judged =
                 |busy, starved: Duration| judge(busy, starved.saturating_sub(before), STUCK);
             let seen = confirm(&self.alarm, &self.event_loop, work, judged);
@@ -328,30 +347,36 @@ mod tests {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            self.end.store(true, Ordering::SeqCst);
+            self.stage.end.store(true, Ordering::SeqCst);
             self.event_loop.end();
         }
     }
 
-    fn spin(end: &AtomicBool) {
-        while !end.load(Ordering::SeqCst) {
+    fn spin(stage: &Stage) {
+        while stage.goes_on() {
             std::hint::spin_loop();
         }
     }
 
-    fn spin_on_one_processor(end: &AtomicBool) {
+    fn spin_on_one_processor(stage: &Stage) {
         let all = rustix::thread::sched_getaffinity(None).unwrap();
         let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
         let mut one = CpuSet::new();
         one.set(last.unwrap());
         rustix::thread::sched_setaffinity(None, &one).unwrap();
-        spin(end);
+        spin(stage);
     }
 
     /// Gets a sixtieth of the processor, and waits long for it.
-    fn spin_when_nobody_else_does(end: &AtomicBool) {
+    fn spin_when_nobody_else_does(stage: &Stage) {
         rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19).unwrap();
-        spin_on_one_processor(end);
+        spin_on_one_processor(stage);
+    }
+
+    fn sleep(stage: &Stage) {
+        while stage.goes_on() {
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
     }
 
     #[track_caller]
@@ -365,10 +390,14 @@ mod tests {
     #[test]
     fn a_thread_that_waits_for_a_processor_is_not_held_up_by_a_call() {
         let held = Held::by(spin_when_nobody_else_does);
-        let end = Arc::clone(&held.end);
-        let other = std::thread::spawn(move || spin_on_one_processor(&end));
-        until("another has the processor", || held.had_none());
-        let (times, seen) = held.looks();
+        let stage = Arc::clone(&held.stage);
+        let other = std::thread::spawn(move || spin_on_one_processor(&stage));
+        let mut before = Processor::default();
+        until("another has the processor", || {
+            before = held.event_loop.processor();
+            held.had_none_since(before)
+        });
+        let (times, seen) = held.looks(before);
         // The kernel does not count that wait yet.
         assert_eq!(times, Some(Cause::Call));
         assert_ne!(seen, Some(Cause::Call));
@@ -378,14 +407,13 @@ mod tests {
 
     #[test]
     fn a_call_that_computes_or_sleeps_holds_up_its_loop() {
-        let computes = Held::by(spin);
-        let call = Some(Cause::Call);
-        until("the thread runs", || computes.looks() == (call, call));
-        let sleeps = Held::by(|end| {
-            while !end.load(Ordering::SeqCst) {
-                std::thread::park_timeout(Duration::from_millis(200));
-            }
-        });
-        until("the thread sleeps", || sleeps.looks() == (call, call));
+        for work in [spin, sleep] {
+            let held = Held::by(work);
+            let call = Some(Cause::Call);
+            // The machine may be busy, too.
+            until("it is seen", || {
+                held.looks(held.event_loop.processor()) == (call, call)
+            });
+        }
     }
 }
