@@ -30,6 +30,10 @@ const STARVED: Duration = Duration::from_millis(20);
 /// So long a thread that seems stuck and could run is looked at, to see whether it does.
 const CONFIRM: Duration = Duration::from_micros(250);
 
+/// The same when it has taken another one's place this recently: the machine has no luck to give, and thousands of
+/// connections are not moved again and again.
+const LUCKLESS: Duration = Duration::from_secs(1);
+
 /// Between two looks.
 const LEAST_TICK: Duration = Duration::from_millis(1);
 
@@ -192,7 +196,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
                     next = Some(STUCK_AGAIN);
                 }
                 None => {
-                    let left = patience.saturating_sub(busy);
+                    let left = patience.call.saturating_sub(busy);
                     next = Some(next.map_or(left, |next| next.min(left)));
                 }
             }
@@ -229,28 +233,39 @@ fn confirm(
     if now.had.is_zero() {
         return Some(Cause::Call);
     }
-    if now.had == before.had {
-        return (busy >= STARVED).then_some(Cause::Machine);
-    }
-    judged(busy, now.starved)
+    let waits = match now.had == before.had {
+        true => busy,
+        false => Duration::ZERO,
+    };
+    judged(busy, now.starved + waits)
 }
 
-/// How long one call may hold up a loop that took a stuck one's place so long ago.
-fn patience(took_over: Option<Duration>) -> Duration {
-    match took_over {
-        Some(since) if since < JUST => STUCK_AGAIN,
-        _ => STUCK,
+/// How long a loop may be at one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience {
+    /// While it has a processor.
+    call: Duration,
+    /// While it gets none.
+    machine: Duration,
+}
+
+/// For a loop that took another one's place so long ago.
+fn patience(took_over: Option<Duration>) -> Patience {
+    let within = |time| took_over.is_some_and(|since| since < time);
+    Patience {
+        call: if within(JUST) { STUCK_AGAIN } else { STUCK },
+        machine: if within(LUCKLESS) { LUCKLESS } else { STARVED },
     }
 }
 
 /// Whether a loop that has been at one thing for `busy` is to be replaced, and why. A thread that merely gets no
 /// processor is not: on an overloaded machine, threads by the dozen would make it worse, and blameless plugins would
 /// be blamed.
-fn judge(busy: Duration, starved: Duration, patience: Duration) -> Option<Cause> {
+fn judge(busy: Duration, starved: Duration, patience: Patience) -> Option<Cause> {
     let own = busy.saturating_sub(starved);
-    if busy >= patience && own >= patience / 2 {
+    if busy >= patience.call && own >= patience.call / 2 {
         Some(Cause::Call)
-    } else if busy >= STARVED {
+    } else if busy >= patience.machine {
         Some(Cause::Machine)
     } else {
         None
@@ -266,7 +281,7 @@ mod tests {
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
         let (busy_for, starved_for) = (Duration::from_millis(busy), Duration::from_millis(starved));
-        let judged = judge(busy_for, starved_for, STUCK);
+        let judged = judge(busy_for, starved_for, patience(None));
         assert_eq!(judged, expected, "{busy} ms, of them {starved} ms starved");
     }
 
@@ -283,10 +298,21 @@ mod tests {
     #[test]
     fn what_waited_for_a_stuck_loop_waits_less_for_the_next_one() {
         let ms = Duration::from_millis;
-        assert_eq!(patience(None), STUCK);
-        assert_eq!(patience(Some(ms(19))), STUCK_AGAIN);
-        assert_eq!(patience(Some(ms(20))), STUCK);
-        assert_eq!(judge(ms(2), ms(0), STUCK_AGAIN), Some(Cause::Call));
+        assert_eq!(patience(None).call, STUCK);
+        assert_eq!(patience(Some(ms(19))).call, STUCK_AGAIN);
+        assert_eq!(patience(Some(ms(20))).call, STUCK);
+        let just = patience(Some(ms(1)));
+        assert_eq!(judge(ms(2), ms(0), just), Some(Cause::Call));
+    }
+
+    #[test]
+    fn a_loop_whose_predecessor_got_no_processor_either_is_given_time() {
+        let ms = Duration::from_millis;
+        let fresh = patience(Some(ms(999)));
+        assert_eq!(judge(ms(999), ms(999), fresh), None);
+        assert_eq!(judge(ms(1_000), ms(1_000), fresh), Some(Cause::Machine));
+        let settled = patience(Some(ms(1_000)));
+        assert_eq!(judge(ms(20), ms(20), settled), Some(Cause::Machine));
     }
 
     /// What a thread is told, and tells.
@@ -338,8 +364,9 @@ mod tests {
             let _busy = self.event_loop.enter(&self.alarm, Instant::now() - STUCK);
             let work = self.event_loop.work(&self.alarm).unwrap();
             let before = before.starved;
-            let judged =
-                |busy, starved: Duration| judge(busy, starved.saturating_sub(before), STUCK);
+            let judged = |busy, starved: Duration| {
+                judge(busy, starved.saturating_sub(before), patience(None))
+            };
             let seen = confirm(&self.alarm, &self.event_loop, work, judged);
             (judged(work.busy, before), seen)
         }
