@@ -31,6 +31,12 @@ impl Moment {
         Self::now().saturating_duration_since(self)
     }
 
+    /// As much earlier.
+    #[cfg(test)]
+    pub fn earlier(self, time: Duration) -> Self {
+        Self(self.0 - time.as_nanos() as u64)
+    }
+
     /// As nanoseconds since the machine was started; never 0.
     #[inline]
     pub fn nanos(self) -> u64 {

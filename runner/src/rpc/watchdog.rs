@@ -32,6 +32,10 @@ const STARVED: Duration = Duration::from_millis(20);
 /// So long a thread that seems stuck and could run is looked at, to see whether it does.
 const CONFIRM: Duration = Duration::from_micros(250);
 
+/// The same when it has taken another one's place this recently: the machine has no luck to give, and thousands of
+/// connections are not moved again and again.
+const LUCKLESS: Duration = Duration::from_secs(1);
+
 /// Between two looks.
 const LEAST_TICK: Duration = Duration::from_millis(1);
 
@@ -194,7 +198,7 @@ fn look<S: Service>(shared: &Arc<Shared<S>>, seen: &mut HashMap<LoopId, Seen>) -
                     next = Some(STUCK_AGAIN);
                 }
                 None => {
-                    let left = patience.saturating_sub(busy);
+                    let left = patience.call.saturating_sub(busy);
                     next = Some(next.map_or(left, |next| next.min(left)));
                 }
             }
@@ -230,28 +234,39 @@ fn confirm<C: Call>(
     if now.had.is_zero() {
         return Some(Cause::Call);
     }
-    if now.had == before.had {
-        return (busy >= STARVED).then_some(Cause::Machine);
-    }
-    judged(busy, now.starved)
+    let waits = match now.had == before.had {
+        true => busy,
+        false => Duration::ZERO,
+    };
+    judged(busy, now.starved + waits)
 }
 
-/// How long one call may hold up a loop that took a stuck one's place so long ago.
-fn patience(took_over: Option<Duration>) -> Duration {
-    match took_over {
-        Some(since) if since < JUST => STUCK_AGAIN,
-        _ => STUCK,
+/// How long a loop may be at one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience {
+    /// While it has a processor.
+    call: Duration,
+    /// While it gets none.
+    machine: Duration,
+}
+
+/// For a loop that took another one's place so long ago.
+fn patience(took_over: Option<Duration>) -> Patience {
+    let within = |time| took_over.is_some_and(|since| since < time);
+    Patience {
+        call: if within(JUST) { STUCK_AGAIN } else { STUCK },
+        machine: if within(LUCKLESS) { LUCKLESS } else { STARVED },
     }
 }
 
 /// Whether a loop that has been at one thing for `busy` is to be replaced, and why. A thread that merely gets no
 /// processor is not: on an overloaded machine, threads by the dozen would make it worse, and blameless plugins would
 /// be blamed.
-fn judge(busy: Duration, starved: Duration, patience: Duration) -> Option<Cause> {
+fn judge(busy: Duration, starved: Duration, patience: Patience) -> Option<Cause> {
     let own = busy.saturating_sub(starved);
-    if busy >= patience && own >= patience / 2 {
+    if busy >= patience.call && own >= patience.call / 2 {
         Some(Cause::Call)
-    } else if busy >= STARVED {
+    } else if busy >= patience.machine {
         Some(Cause::Machine)
     } else {
         None
@@ -265,10 +280,11 @@ mod tests {
     use super::*;
     use crate::request::call::PluginCall;
     use crate::request::moment::Moment;
+    use crate::rpc::event_loop::Processor;
 
     fn check(busy: u64, starved: u64, expected: Option<Cause>) {
         let (busy_for, starved_for) = (Duration::from_millis(busy), Duration::from_millis(starved));
-        let judged = judge(busy_for, starved_for, STUCK);
+        let judged = judge(busy_for, starved_for, patience(None));
         assert_eq!(judged, expected, "{busy} ms, of them {starved} ms starved");
     }
 
@@ -285,47 +301,77 @@ mod tests {
     #[test]
     fn what_waited_for_a_stuck_loop_waits_less_for_the_next_one() {
         let ms = Duration::from_millis;
-        assert_eq!(patience(None), STUCK);
-        assert_eq!(patience(Some(ms(19))), STUCK_AGAIN);
-        assert_eq!(patience(Some(ms(20))), STUCK);
-        assert_eq!(judge(ms(2), ms(0), STUCK_AGAIN), Some(Cause::Call));
+        assert_eq!(patience(None).call, STUCK);
+        assert_eq!(patience(Some(ms(19))).call, STUCK_AGAIN);
+        assert_eq!(patience(Some(ms(20))).call, STUCK);
+        let just = patience(Some(ms(1)));
+        assert_eq!(judge(ms(2), ms(0), just), Some(Cause::Call));
+    }
+
+    #[test]
+    fn a_loop_whose_predecessor_got_no_processor_either_is_given_time() {
+        let ms = Duration::from_millis;
+        let fresh = patience(Some(ms(999)));
+        assert_eq!(judge(ms(999), ms(999), fresh), None);
+        assert_eq!(judge(ms(1_000), ms(1_000), fresh), Some(Cause::Machine));
+        let settled = patience(Some(ms(1_000)));
+        assert_eq!(judge(ms(20), ms(20), settled), Some(Cause::Machine));
+    }
+
+    /// What a thread is told, and tells.
+    #[derive(Default)]
+    struct Stage {
+        ready: AtomicBool,
+        end: AtomicBool,
+    }
+
+    impl Stage {
+        fn goes_on(&self) -> bool {
+            self.ready.store(true, Ordering::SeqCst);
+            !self.end.load(Ordering::SeqCst)
+        }
     }
 
     /// An event loop whose thread does something until this is dropped.
     struct Held {
         alarm: Alarm,
         event_loop: Arc<EventLoop<PluginCall>>,
-        end: Arc<AtomicBool>,
+        stage: Arc<Stage>,
     }
 
     impl Held {
-        fn by(work: fn(&AtomicBool)) -> Self {
+        fn by(work: fn(&Stage)) -> Self {
             let held = Self {
                 alarm: Alarm::new(),
                 event_loop: EventLoop::start(1, Arc::default()).unwrap(),
-                end: Arc::default(),
+                stage: Arc::default(),
             };
-            let end = Arc::clone(&held.end);
-            held.event_loop.handle.spawn(async move { work(&end) });
+            let stage = Arc::clone(&held.stage);
+            held.event_loop.handle.spawn(async move { work(&stage) });
+            until("the thread begins", || {
+                std::thread::park_timeout(LEAST_TICK);
+                held.stage.ready.load(Ordering::SeqCst)
+            });
             held
         }
 
-        /// Whether it could run, and has had no processor for some milliseconds.
-        fn had_none(&self) -> bool {
-            let before = self.event_loop.processor().had;
+        /// Whether it could run, and has had no processor since `before`, some milliseconds ago.
+        fn had_none_since(&self, before: Processor) -> bool {
             std::thread::park_timeout(STUCK * 3);
-            self.event_loop.is_runnable() && self.event_loop.processor().had == before
+            self.event_loop.is_runnable() && self.event_loop.processor() == before
         }
 
-        /// What two looks come to: at the times, and at the thread as well, if it has been in a call for as long as that.
-        fn looks(&self) -> (Option<Cause>, Option<Cause>) {
-            let began = Moment::now();
-            until("time passes", || began.elapsed() >= STUCK);
-            let _busy = self.event_loop.enter(&self.alarm, began);
-            let before = self.event_loop.processor().starved;
+        /// What two looks come to, at the times and at the thread as well, if it has been in a call for as long as that.
+        /// `before` is from before that call.
+        fn looks(&self, before: Processor) -> (Option<Cause>, Option<Cause>) {
+            let _busy = self
+                .event_loop
+                .enter(&self.alarm, Moment::now().earlier(STUCK));
             let work = self.event_loop.work().unwrap();
-            let judged =
-                |busy, starved: Duration| judge(busy, starved.saturating_sub(before), STUCK);
+            let before = before.starved;
+            let judged = |busy, starved: Duration| {
+                judge(busy, starved.saturating_sub(before), patience(None))
+            };
             let seen = confirm(&self.event_loop, work, judged);
             (judged(work.busy, before), seen)
         }
@@ -333,30 +379,36 @@ mod tests {
 
     impl Drop for Held {
         fn drop(&mut self) {
-            self.end.store(true, Ordering::SeqCst);
+            self.stage.end.store(true, Ordering::SeqCst);
             self.event_loop.end();
         }
     }
 
-    fn spin(end: &AtomicBool) {
-        while !end.load(Ordering::SeqCst) {
+    fn spin(stage: &Stage) {
+        while stage.goes_on() {
             std::hint::spin_loop();
         }
     }
 
-    fn spin_on_one_processor(end: &AtomicBool) {
+    fn spin_on_one_processor(stage: &Stage) {
         let all = rustix::thread::sched_getaffinity(None).unwrap();
         let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
         let mut one = CpuSet::new();
         one.set(last.unwrap());
         rustix::thread::sched_setaffinity(None, &one).unwrap();
-        spin(end);
+        spin(stage);
     }
 
     /// Gets a sixtieth of the processor, and waits long for it.
-    fn spin_when_nobody_else_does(end: &AtomicBool) {
+    fn spin_when_nobody_else_does(stage: &Stage) {
         rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19).unwrap();
-        spin_on_one_processor(end);
+        spin_on_one_processor(stage);
+    }
+
+    fn sleep(stage: &Stage) {
+        while stage.goes_on() {
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
     }
 
     #[track_caller]
@@ -370,10 +422,14 @@ mod tests {
     #[test]
     fn a_thread_that_waits_for_a_processor_is_not_held_up_by_a_call() {
         let held = Held::by(spin_when_nobody_else_does);
-        let end = Arc::clone(&held.end);
-        let other = std::thread::spawn(move || spin_on_one_processor(&end));
-        until("another has the processor", || held.had_none());
-        let (times, seen) = held.looks();
+        let stage = Arc::clone(&held.stage);
+        let other = std::thread::spawn(move || spin_on_one_processor(&stage));
+        let mut before = Processor::default();
+        until("another has the processor", || {
+            before = held.event_loop.processor();
+            held.had_none_since(before)
+        });
+        let (times, seen) = held.looks(before);
         // The kernel does not count that wait yet.
         assert_eq!(times, Some(Cause::Call));
         assert_ne!(seen, Some(Cause::Call));
@@ -383,14 +439,13 @@ mod tests {
 
     #[test]
     fn a_call_that_computes_or_sleeps_holds_up_its_loop() {
-        let computes = Held::by(spin);
-        let call = Some(Cause::Call);
-        until("the thread runs", || computes.looks() == (call, call));
-        let sleeps = Held::by(|end| {
-            while !end.load(Ordering::SeqCst) {
-                std::thread::park_timeout(Duration::from_millis(200));
-            }
-        });
-        until("the thread sleeps", || sleeps.looks() == (call, call));
+        for work in [spin, sleep] {
+            let held = Held::by(work);
+            let call = Some(Cause::Call);
+            // The machine may be busy, too.
+            until("it is seen", || {
+                held.looks(held.event_loop.processor()) == (call, call)
+            });
+        }
     }
 }
