@@ -131,7 +131,7 @@ impl<C: Call> EventLoops<C> {
         home: Option<LoopId>,
         socket: OwnedFd,
         deadline: Duration,
-    ) -> Option<(Arc<EventLoop<C>>, Arc<Connection<C>>)> {
+    ) -> Option<Entered<C>> {
         let id = self.id();
         let mut table = self.lock();
         let chosen = table
@@ -175,6 +175,9 @@ impl<C: Call> EventLoops<C> {
         spare.map_or_else(|| self.fresh(), Ok)
     }
 }
+
+/// A new connection, and the loop that is to serve it.
+type Entered<C> = (Arc<EventLoop<C>>, Arc<Connection<C>>);
 
 /// What a fresh loop has taken from a stuck one.
 struct Moved<C: Call> {
