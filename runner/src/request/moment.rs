@@ -37,10 +37,10 @@ impl Moment {
         Self(self.0 - time.as_nanos() as u64)
     }
 
-    /// As nanoseconds since the machine was started; never 0.
+    /// As nanoseconds since the machine was started; never 0 or 1.
     #[inline]
     pub fn nanos(self) -> u64 {
-        self.0.max(1)
+        self.0.max(2)
     }
 }
 

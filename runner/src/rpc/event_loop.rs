@@ -25,6 +25,9 @@ pub(super) type LoopId = u64;
 /// No loop: the owner of a connection that is on its way to another process.
 pub(super) const NOBODY: LoopId = 0;
 
+/// In the place of when a call began: the thread is in none, and does not wait for events either.
+const READS: u64 = 1;
+
 /// An event loop, as its own thread and the watchdog see it.
 pub(super) struct EventLoop<C: Call> {
     pub(super) id: LoopId,
@@ -34,7 +37,8 @@ pub(super) struct EventLoop<C: Call> {
     pub(super) handle: Handle,
     /// Which plugin code runs on the loop's thread.
     pub(super) blame: Arc<Blame>,
-    /// When the thread began what it is doing now, in nanoseconds of the monotonic clock; 0 when it waits for events.
+    /// When the thread began what it is doing now, in nanoseconds of the monotonic clock; [`READS`] between calls, and 0 when
+    /// it waits for events.
     began: AtomicU64,
     replaced: AtomicBool,
     /// When it took the place of a stuck one.
@@ -125,17 +129,35 @@ impl<C: Call> EventLoop<C> {
         Busy(self)
     }
 
-    /// Notes that the thread, which is busy already, begins with the next call.
+    /// Notes that the thread reads what has come, and will not rest before this is dropped.
+    pub(super) fn enter_reading(&self, alarm: &Alarm) -> Busy<'_, C> {
+        self.began.store(READS, Ordering::SeqCst);
+        alarm.rouse();
+        Busy(self)
+    }
+
+    /// Notes that the thread, which does not rest, begins with a call now.
     #[inline]
-    pub(super) fn go_on(&self, now: Moment) {
+    pub(super) fn begin_call(&self, now: Moment) {
         self.began.store(now.nanos(), Ordering::Relaxed);
     }
 
-    /// What the thread is at; `None` when it waits for events.
+    /// Notes that the thread, which does not rest, is in no call any more.
+    #[inline]
+    pub(super) fn read_on(&self) {
+        self.began.store(READS, Ordering::Relaxed);
+    }
+
+    /// Whether the thread does not wait for events.
+    pub(super) fn is_awake(&self) -> bool {
+        self.began.load(Ordering::SeqCst) != 0
+    }
+
+    /// What the thread is at; `None` when it waits for events, or reads what has come.
     pub(super) fn work(&self) -> Option<Work> {
         let began = self.began.load(Ordering::SeqCst);
         let busy = Moment::now().nanos().saturating_sub(began);
-        (began != 0).then(|| Work {
+        (began > READS).then(|| Work {
             began,
             busy: Duration::from_nanos(busy),
         })

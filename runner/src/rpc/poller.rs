@@ -15,7 +15,6 @@ use super::event_loop::EventLoop;
 use super::readiness;
 use super::server::Shared;
 use super::serving::{Attended, Serving};
-use crate::request::moment::Moment;
 use crate::request::service::{Call, Service};
 
 /// Connections that are served before the set is asked again.
@@ -186,14 +185,16 @@ impl<S: Service> Polling<S> {
             count: self.ready.len(),
             handed: false,
         };
-        let _busy = self.home.enter(&self.shared.alarm, Moment::now());
+        let _busy = self.home.enter_reading(&self.shared.alarm);
         for ready in self.ready.drain(..) {
             let serving = Serving {
                 shared: &self.shared,
                 home: &self.home,
                 connection: &ready.connection,
             };
-            match serving.attend(ready.ended) {
+            let attended = serving.attend(ready.ended);
+            self.home.read_on();
+            match attended {
                 Attended::Rests => {}
                 Attended::Again => self.again.push(ready),
                 Attended::Handed => served.handed = true,

@@ -101,11 +101,11 @@ impl<S: Service> Serving<'_, S> {
         self.frame(kind, payload, turn) && self.at_rest() == AtRest::Stays
     }
 
-    /// Answers a frame, or sees to it that it will be answered, on a loop that is noted as busy. Returns whether the connection is at a boundary again,
+    /// Answers a frame, or sees to it that it will be answered, on a loop that does not rest. Returns whether the connection is at a boundary again,
     /// as all methods below do.
     #[inline]
     fn frame(&self, kind: u8, payload: Payload, turn: Turn) -> bool {
-        self.home.go_on(turn.started);
+        self.home.begin_call(turn.started);
         match kind {
             kind::HTTP_REQ_CALL => self.admit(CallKind::Request, payload, turn),
             kind::HTTP_RESP_CALL => self.admit(CallKind::Response, payload, turn),

@@ -150,7 +150,7 @@ fn watch<S: Service>(shared: &Arc<Shared<S>>) {
 
 fn is_any_at_work<S: Service>(shared: &Shared<S>) -> bool {
     let loops = shared.loops.current();
-    loops.iter().any(|each| each.work().is_some())
+    loops.iter().any(|each| each.is_awake())
 }
 
 /// What the watchdog knows of a loop from its last look.
