@@ -59,7 +59,9 @@ impl Add<Duration> for Moment {
 /// For timers.
 impl From<Moment> for tokio::time::Instant {
     fn from(moment: Moment) -> Self {
-        Self::now() + moment.saturating_duration_since(Moment::now())
+        // In this order: a thread that loses its processor in between makes the timer late, and never early.
+        let left = moment.saturating_duration_since(Moment::now());
+        Self::now() + left
     }
 }
 
