@@ -104,7 +104,9 @@ impl<C: Call> Connection<C> {
     ) -> Step<C> {
         let mut state = self.lock();
         state.ended |= ended;
-        if state.owner != home || state.parked.is_none() {
+        // A call that runs reads for itself: it may wait for an answer in the middle.
+        let runs = matches!(state.phase, Phase::Running(_));
+        if state.owner != home || state.parked.is_none() || runs {
             state.note_arrival();
             return Step::Read;
         }
@@ -133,11 +135,11 @@ impl<C: Call> Connection<C> {
             return Poll::Ready(Parked::Handed);
         }
         let parked = state.parked.take();
-        if state.readable {
-            return Poll::Ready(Parked::Readable);
-        }
         if std::mem::replace(waits, true) && parked.is_none() {
             return Poll::Ready(Parked::Handed);
+        }
+        if state.readable {
+            return Poll::Ready(Parked::Readable);
         }
         state.parked = Some(context.waker().clone());
         Poll::Pending
@@ -229,6 +231,8 @@ impl<C: Call> Connection<C> {
             return None;
         }
         state.owner = to;
+        // Not the new loop's poller to read, before its task says so: a call may wait for an answer.
+        state.parked = None;
         let Phase::Running(running) = &mut state.phase else {
             return Some(None);
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plugin_runner::protocol::frame::kind;
 
-use crate::harness::{Gateway, serve, serve_with_deadline};
+use crate::harness::{Gateway, serve, serve_with_deadline, wait_until};
 use crate::service::{ASKS, ASKS_ON_THREAD, Event, NEEDS, PENDING, QUESTION, put};
 
 fn expect_question(gateway: &mut Gateway) {
@@ -62,6 +62,19 @@ fn a_question_in_the_middle_is_answered_inline_and_on_a_thread() {
         gateway.expect(b"an answer");
         gateway.expect_to_work();
     }
+}
+
+#[test]
+fn an_answer_that_comes_after_the_loop_was_replaced_reaches_the_call_that_asked() {
+    let running = serve();
+    let mut gateway = running.connect();
+    gateway.send(kind::HTTP_REQ_CALL, &[ASKS]);
+    expect_question(&mut gateway);
+    wait_until("the loop is replaced", || running.server.stuck() == 1);
+    running.connect().expect_to_work();
+    gateway.send(kind::EXTRA_INFO, b"an answer");
+    gateway.expect(b"an answer");
+    gateway.expect_to_work();
 }
 
 #[test]
